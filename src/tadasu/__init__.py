@@ -1,0 +1,51 @@
+"""Examine and correct generative image models after they were trained.
+
+Names are imported when they are first used, so ``import tadasu`` stays quick and does not
+load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tadasu.concepts import Concept as Concept
+    from tadasu.concepts import Hazard as Hazard
+    from tadasu.policy import Policy as Policy
+    from tadasu.records import Decision as Decision
+    from tadasu.records import Generation as Generation
+    from tadasu.records import Score as Score
+    from tadasu.records import Verdict as Verdict
+
+__version__ = "0.1.0"
+
+#: Where each public name lives; an empty attribute means the module itself.
+_EXPORTS: dict[str, tuple[str, str]] = {
+    "Concept": ("tadasu.concepts", "Concept"),
+    "Hazard": ("tadasu.concepts", "Hazard"),
+    "Policy": ("tadasu.policy", "Policy"),
+    "Decision": ("tadasu.records", "Decision"),
+    "Generation": ("tadasu.records", "Generation"),
+    "Score": ("tadasu.records", "Score"),
+    "Verdict": ("tadasu.records", "Verdict"),
+}
+
+__all__ = ["Concept", "Decision", "Generation", "Hazard", "Policy", "Score", "Verdict"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name the first time somebody asks for it."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'tadasu' has no attribute {name!r}")
+    module, attribute = _EXPORTS[name]
+    found: object = importlib.import_module(module)
+    if attribute:
+        found = getattr(found, attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Public names, for tab completion."""
+    return sorted({*globals(), *_EXPORTS})

@@ -1,0 +1,1 @@
+"""Intervals, paired tests and estimators on NumPy and SciPy alone."""
