@@ -1,0 +1,1 @@
+"""The bundled policies and the schema that every policy file is held against."""
