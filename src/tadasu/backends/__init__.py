@@ -1,0 +1,1 @@
+"""The only rooms that import diffusers, transformers, onnxruntime and HTTP clients."""

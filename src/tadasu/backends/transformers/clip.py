@@ -1,0 +1,116 @@
+"""CLIP models through transformers, as the zero-shot detector needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from tadasu.backends.transformers.load import Placed, complete, place, reading
+from tadasu.concepts import Concept
+from tadasu.detectors.clip import NEUTRAL, ClipZeroShot
+from tadasu.errors import BadFile, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from jaxtyping import Float
+    from PIL import Image
+
+
+class ClipEncoder:
+    """Any `CLIPModel` with its tokenizer and image processor, in evaluation mode.
+
+    Args:
+        ref: a folder or a hub id.
+        device: a torch device; None for CUDA where there is one, else the CPU.
+        dtype: of the weights; None for float32.
+
+    Raises:
+        BadFile: the reference holds no CLIP.
+        BadInput: there is no such device.
+        MissingPart: the extra ``diffusers`` is not installed.
+    """
+
+    def __init__(
+        self, ref: str, *, device: str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        with reading(ref, "a CLIP model") as transformers:
+            self._processor: Any = transformers.AutoImageProcessor.from_pretrained(
+                ref, backend="pil"
+            )
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(ref)
+            model = complete(transformers.AutoModel, ref)
+        if not isinstance(model, transformers.CLIPModel):
+            raise BadFile(f"{shown(ref, 300)} is a {type(model).__name__}, not a CLIP model.")
+        self._placed: Placed = place(model, device=device, dtype=dtype)
+        self._longest: int = model.config.text_config.max_position_embeddings
+        self.logit_scale: float = float(model.logit_scale.detach().float().exp())
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "image width"]:
+        """One vector for each RGB picture, of any length."""
+        pixels = self._processor(
+            list(images), return_tensors="pt", input_data_format="channels_last"
+        )["pixel_values"]
+        return self._placed.run(
+            lambda model, inputs: _vectors(model.get_image_features(inputs)), pixels
+        )
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text width"]:
+        """One vector for each text, of any length; texts are cut where the model ends."""
+        tokens = self._tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self._longest,
+            return_tensors="pt",
+        )
+        mask = tokens["attention_mask"].to(self._placed.device)
+        return self._placed.run(
+            lambda model, ids: _vectors(model.get_text_features(ids, attention_mask=mask)),
+            tokens["input_ids"],
+        )
+
+
+def load(
+    *,
+    concepts: tuple[Concept, ...],
+    ref: str,
+    unit: Literal["probability", "cosine similarity"] = "probability",
+    neutral: tuple[str, ...] = NEUTRAL,
+    template: str = "{}",
+    temperature: float = 1.0,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ClipZeroShot:
+    """The clip detector with its network.
+
+    Args:
+        concepts: what to look for.
+        ref: a folder or a hub id.
+        unit: as in `ClipZeroShot`.
+        neutral: as in `ClipZeroShot`.
+        template: as in `ClipZeroShot`.
+        temperature: as in `ClipZeroShot`.
+        device: a torch device; None for CUDA where there is one, else the CPU.
+        dtype: of the weights; None for float32.
+
+    Raises:
+        BadFile: the reference holds no CLIP.
+        BadInput: no concept, no such device, or a parameter out of range.
+        MissingPart: the extra ``diffusers`` is not installed.
+    """
+    network = ClipEncoder(ref, device=device, dtype=dtype)
+    return ClipZeroShot(
+        network=network,
+        looked_for=concepts,
+        unit=unit,
+        neutral=neutral,
+        template=template,
+        temperature=temperature,
+    )
+
+
+def _vectors(features: Any) -> torch.Tensor:
+    """The projected vectors; transformers 5 wraps them in an output object."""
+    found: torch.Tensor = getattr(features, "pooler_output", features)
+    return found

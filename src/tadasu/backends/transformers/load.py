@@ -1,0 +1,120 @@
+"""Loading a transformers model so that what runs is exactly what was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tadasu.errors import BadFile, BadInput, MissingPart, TadasuError, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A model in evaluation mode on its device.
+
+    Args:
+        model: the model.
+        device: where it is.
+        dtype: of its weights, and of the pixels it is given.
+    """
+
+    model: Any
+    device: torch.device
+    dtype: torch.dtype
+
+    def run(
+        self, forward: Callable[[Any, torch.Tensor], torch.Tensor], inputs: torch.Tensor
+    ) -> np.ndarray:
+        """What the model says about a batch, in float32.
+
+        Args:
+            forward: takes the model and the inputs on its device.
+            inputs: pixels (cast to the model's dtype) or token ids (left as they are).
+        """
+        import torch
+
+        moved = inputs.to(self.device)
+        if moved.is_floating_point():
+            moved = moved.to(self.dtype)
+        with torch.inference_mode():
+            answer: np.ndarray = forward(self.model, moved).float().cpu().numpy()
+        return answer
+
+
+@contextmanager
+def reading(ref: str, kind: str) -> Iterator[Any]:
+    """Gives the transformers package, and turns its complaints into one clear message.
+
+    Args:
+        ref: the folder or hub id that is read inside the context.
+        kind: what it should be, for the message, for example ``"a CLIP model"``.
+
+    Raises:
+        BadFile: what is read is absent, incomplete or something else.
+        MissingPart: the extra ``diffusers`` is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingPart.extra(kind, "diffusers") from error
+    try:
+        yield transformers
+    except TadasuError:
+        raise
+    except Exception as error:  # a damaged folder makes loaders raise nearly anything
+        reason = " ".join(str(error).split())
+        raise BadFile(
+            f"{shown(ref, 300)} cannot be loaded as {kind}: {shown(reason, 300)}."
+        ) from error
+
+
+def complete(auto_class: Any, ref: str) -> Any:
+    """Loads a model and refuses it when weights are missing.
+
+    transformers fills what is missing with random numbers; a detector with a random head would
+    answer, and its answers would mean nothing.
+
+    Args:
+        auto_class: an Auto class of transformers.
+        ref: a folder or a hub id.
+
+    Raises:
+        BadFile: weights are missing or have another shape.
+    """
+    model, report = auto_class.from_pretrained(ref, output_loading_info=True)
+    lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if lost:
+        raise BadFile(
+            f"{shown(ref, 300)} lacks {len(lost)} weights of {type(model).__name__}, "
+            f"first {lost[0]}; it is incomplete or another kind of model."
+        )
+    return model
+
+
+def place(model: Any, *, device: str | None, dtype: torch.dtype | None) -> Placed:
+    """Puts a model where it will run, for good, in evaluation mode.
+
+    Args:
+        model: a torch module.
+        device: a torch device; None for CUDA where there is one, else the CPU.
+        dtype: of the weights; None for float32.
+
+    Raises:
+        BadInput: there is no such device.
+    """
+    import torch
+
+    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = dtype or torch.float32
+    try:
+        where = torch.device(wanted)
+        moved = model.to(device=where, dtype=kind).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(f"The device {shown(wanted)} is not usable here: {error}") from error
+    return Placed(model=moved, device=where, dtype=kind)

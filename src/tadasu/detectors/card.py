@@ -1,0 +1,83 @@
+"""``judge.json``: what was measured about a judge, kept beside its weights.
+
+All keys are optional::
+
+    {
+      "temperature": 1.3,
+      "thresholds": {"weapons": 0.42},
+      "labels": {"weapons": ["pistol", "bomb"]}
+    }
+
+``temperature`` divides the logits, ``thresholds`` say from which probability on a concept is
+flagged where the policy does not say, and ``labels`` name the labels of a concept in addition to
+those that its names find. Other keys (measured error rates, data, licence) are for readers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tadasu.errors import BadFile, BadInput, shown
+
+FILE = "judge.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeCard:
+    """How to read a judge's logits.
+
+    Args:
+        temperature: above 0; logits are divided by it. 1 leaves them as they are.
+        thresholds: by concept id, a probability from 0 to 1.
+        labels: by concept id, the judge's labels that show it.
+
+    Raises:
+        BadInput: a temperature that is not above 0, or a threshold outside 0 to 1.
+    """
+
+    temperature: float = 1.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the numbers once, so that no picture is judged by a broken card."""
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise BadInput(f"A judge's temperature must be above 0; given {self.temperature}.")
+        for concept, threshold in self.thresholds.items():
+            if not 0 <= threshold <= 1:
+                raise BadInput(
+                    f"The judge's threshold of {shown(concept)} must be from 0 to 1; "
+                    f"given {threshold}."
+                )
+
+    @classmethod
+    def beside(cls, folder: Path) -> JudgeCard:
+        """Reads the card in a model's folder; a folder without one has the neutral card.
+
+        Raises:
+            BadFile: the card is there and cannot be understood.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return cls()
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                temperature=float(content.get("temperature", 1.0)),
+                thresholds={k: float(v) for k, v in content.get("thresholds", {}).items()},
+                labels={k: _words(v) for k, v in content.get("labels", {}).items()},
+            )
+        except BadInput as error:
+            raise BadFile(f"{shown(path, 300)}: {error}") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise BadFile(f"{shown(path, 300)} is not a judge's card: {error}") from error
+
+
+def _words(listed: object) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
+        raise TypeError("the labels of a concept must be a list of texts")
+    return tuple(listed)
