@@ -1,0 +1,143 @@
+"""The one thing every edit is: a low-rank linear map on text contexts.
+
+Contexts are rows. A map sends the row ``x`` to ``x Mᵀ`` with ``M = I + A Bᵀ``, so
+
+* at run time a context is moved by ``x + (x B) Aᵀ``;
+* folded into a projection it becomes ``W M = W + (W A) Bᵀ``, the same for every layer;
+* as a LoRA the factors are ``down = Bᵀ`` and ``up = W A``.
+
+All arithmetic is float64; only the result is cast back to what was given.
+Source of the identity: Gandikota et al., WACV 2024 (arXiv 2308.14761), eq. 7, with the targets
+written as outputs of the old weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tadasu.errors import BadInput
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContextMap:
+    """``M = I + A Bᵀ``, a change of what text means to a model.
+
+    Args:
+        A: where each edited direction goes, one column per direction.
+        B: how much of each edited direction a context contains, one column per direction.
+
+    Raises:
+        BadInput: when the factors do not fit each other or hold a value that is not finite.
+
+    >>> import torch
+    >>> first, second = torch.eye(3, dtype=torch.float64)[:2]
+    >>> swap = ContextMap(A=(second - first)[:, None], B=first[:, None])
+    >>> swap.apply(torch.tensor([[2.0, 0.0, 5.0]])).tolist()   # 2 of "first" become 2 of "second"
+    [[0.0, 2.0, 5.0]]
+    """
+
+    A: Float[Tensor, "width rank"]
+    B: Float[Tensor, "width rank"]
+
+    def __post_init__(self) -> None:
+        """Check the factors once, so that no later step has to."""
+        if self.A.ndim != 2 or self.A.shape != self.B.shape:
+            raise BadInput(
+                f"A context map needs two matrices of one shape (width, rank); "
+                f"given {tuple(self.A.shape)} and {tuple(self.B.shape)}."
+            )
+        for name in ("A", "B"):
+            factor: Tensor = getattr(self, name).detach().to("cpu", torch.float64).contiguous()
+            if not bool(torch.isfinite(factor).all()):
+                raise BadInput(f"Factor {name} of a context map holds values that are not finite.")
+            object.__setattr__(self, name, factor)
+
+    @classmethod
+    def identity(cls, width: int) -> ContextMap:
+        """The map of rank 0 that changes nothing."""
+        empty = torch.zeros(width, 0, dtype=torch.float64)
+        return cls(A=empty, B=empty)
+
+    @property
+    def width(self) -> int:
+        """Length of one context row."""
+        return self.A.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Number of stored directions; an upper bound of the rank of ``M - I``."""
+        return self.A.shape[1]
+
+    def delta(self, contexts: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """What the map adds to each row, in float64."""
+        self._fits(contexts.shape[-1])
+        A, B = self.A.to(contexts.device), self.B.to(contexts.device)
+        return (contexts.to(torch.float64) @ B) @ A.T
+
+    def apply(self, contexts: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Move context rows; device and precision stay those of ``contexts``."""
+        return (contexts.to(torch.float64) + self.delta(contexts)).to(contexts.dtype)
+
+    def fold(self, weight: Float[Tensor, "out width"]) -> Float[Tensor, "out width"]:
+        """The projection that does to a plain context what ``weight`` did to a mapped one."""
+        self._fits(weight.shape[-1])
+        exact = weight.to(torch.float64)
+        A, B = self.A.to(weight.device), self.B.to(weight.device)
+        return (exact + (exact @ A) @ B.T).to(weight.dtype)
+
+    def strength(self, amount: float) -> ContextMap:
+        """The map applied by a fraction: 0 changes nothing, 1 is the whole edit."""
+        return ContextMap(A=self.A * amount, B=self.B)
+
+    def then(self, later: ContextMap) -> ContextMap:
+        """This map followed by another one, as a single map: ``M_later M_this``."""
+        self._fits(later.width)
+        # (I + A₂B₂ᵀ)(I + A₁B₁ᵀ) = I + (A₁ + A₂B₂ᵀA₁)B₁ᵀ + A₂B₂ᵀ
+        moved = self.A + later.A @ (later.B.T @ self.A)
+        return ContextMap(A=torch.cat([moved, later.A], 1), B=torch.cat([self.B, later.B], 1))
+
+    def undo(self) -> ContextMap:
+        """The inverse map, by the Woodbury identity on the small side.
+
+        Raises:
+            BadInput: when the map is a projection, which no map can take back; restore the
+                stored weights instead (``unfold`` does that bit for bit).
+        """
+        small = torch.eye(self.rank, dtype=torch.float64) + self.B.T @ self.A
+        sizes = torch.linalg.svdvals(small)
+        if self.rank and float(sizes[-1]) <= 1e-12 * float(sizes[0]):
+            raise BadInput(
+                "This edit removes a direction completely, so no linear map brings it back. "
+                "Unfold it from the weights instead."
+            )
+        return ContextMap(A=-torch.linalg.solve(small, self.A, left=False), B=self.B)
+
+    def compressed(self, tolerance: float = 1e-12) -> ContextMap:
+        """The same map with the fewest directions.
+
+        Args:
+            tolerance: singular values below this fraction of the largest are dropped.
+        """
+        if self.rank == 0:
+            return self
+        basis_a, core_a = torch.linalg.qr(self.A)
+        basis_b, core_b = torch.linalg.qr(self.B)
+        left, sizes, right = torch.linalg.svd(core_a @ core_b.T, full_matrices=False)
+        kept = sizes > tolerance * sizes[0].clamp_min(torch.finfo(torch.float64).tiny)
+        root = sizes[kept].sqrt()
+        return ContextMap(A=basis_a @ (left[:, kept] * root), B=basis_b @ (right[kept].T * root))
+
+    def dense(self) -> Float[Tensor, "width width"]:
+        """``M`` itself; 4.7 MB at width 768, 134 MB at width 4096."""
+        return torch.eye(self.width, dtype=torch.float64) + self.A @ self.B.T
+
+    def _fits(self, width: int) -> None:
+        if width != self.width:
+            raise BadInput(
+                f"This context map is for contexts of width {self.width}; given width {width}. "
+                "It was made for another text encoder."
+            )

@@ -1,0 +1,64 @@
+"""What an edit needs from a model: its texts as context rows, and nothing else.
+
+A backend gives an :class:`Encoder` for a pipeline. A model may have several **sites** where text
+enters, each with its own width: ``context`` (cross- or joint attention) and, for SDXL, SD3 and
+Flux, ``pooled`` (one row per text). An edit has one context map per site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tadasu.editing.tokens import Empty, Mode, Span, paired, rows
+
+POOLED = Span(first=0, last=0, end=0, length=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoded:
+    """Contexts of several texts at one site.
+
+    Args:
+        contexts: the rows the model's projections read.
+        spans: per text, where its words are; more than one span where encoders are joined.
+    """
+
+    contexts: Float[Tensor, "texts tokens width"]
+    spans: tuple[tuple[Span, ...], ...]
+
+    def rows(self, text: int, mode: Mode, *, empty: Empty = "eot") -> Float[Tensor, "chosen width"]:
+        """The rows that stand for one text, in float64."""
+        chosen = [row for where in self.spans[text] for row in rows(where, mode, empty=empty)]
+        return self.contexts[text, chosen].to(torch.float64)
+
+    def pairs(
+        self, source: int, target: int, mode: Mode, *, empty: Empty = "eot"
+    ) -> tuple[Float[Tensor, "chosen width"], Float[Tensor, "chosen width"]]:
+        """Rows of one text and the rows of another text they are sent to, in float64."""
+        found = [
+            pair
+            for ours, theirs in zip(self.spans[source], self.spans[target], strict=True)
+            for pair in paired(ours, theirs, mode, empty=empty)
+        ]
+        here, there = zip(*found, strict=True)
+        exact = self.contexts.to(torch.float64)
+        return exact[source, list(here)], exact[target, list(there)]
+
+
+class Encoder(Protocol):
+    """Turns texts into context rows; the only thing solvers know of a model."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of the text encoders and tokenizers, as ``sha256:…``."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Mapping[str, Encoded]:
+        """Contexts per site, exactly as the pipeline would feed them to its denoiser."""
+        ...

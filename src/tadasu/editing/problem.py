@@ -1,0 +1,243 @@
+"""An edit in numbers: the rows that move, where they go, and what must stay.
+
+:func:`assemble` turns targets into one :class:`Problem` per site of the model. Every solver reads
+a problem and returns a context map; none of them sees a text or a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tadasu.editing.encoder import Encoded, Encoder
+from tadasu.editing.prior import Moment, Prior
+from tadasu.editing.targets import Target, check_conflicts, plain
+from tadasu.editing.tokens import Empty, Mode
+from tadasu.errors import BadInput
+
+PLAIN = ("{}",)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """Rows of one site, float64.
+
+    Args:
+        sources: rows that are to move.
+        targets: where each of them shall go.
+        owners: which concept each row belongs to, an index into ``concepts``.
+        concepts: identifiers, in the order of the targets.
+        weights: how much each row counts.
+        preserved: rows that must stay, softly.
+        preserved_texts: how many texts ``preserved`` came from.
+        empty: every row of the empty prompt, its start token first; the hard constraints.
+        prior: second moment of ordinary contexts, or None.
+        gram: sum of ``WᵀW`` over the edited projections, or None; only RECE and SPEED use it.
+        words: last-word row of every source sentence; the presence gate's filters.
+        seen: whole contexts of the source sentences; the gate's positives.
+        seen_names: which name each sentence is of, an index into ``name_owners``.
+        name_owners: which concept each name belongs to.
+        others: whole contexts of preserved texts and captions; the gate's negatives.
+    """
+
+    sources: Float[Tensor, "edits width"]
+    targets: Float[Tensor, "edits width"]
+    owners: Int[Tensor, " edits"]
+    concepts: tuple[str, ...]
+    weights: Float[Tensor, " edits"]
+    preserved: Float[Tensor, "kept width"]
+    preserved_texts: int
+    empty: Float[Tensor, "rows width"]
+    words: Float[Tensor, "sentences width"]
+    seen: Float[Tensor, "sentences tokens width"]
+    seen_names: Int[Tensor, " sentences"]
+    name_owners: Int[Tensor, " names"]
+    others: Float[Tensor, "negatives tokens width"]
+    prior: Moment | None = None
+    gram: Float[Tensor, "width width"] | None = None
+
+    @property
+    def width(self) -> int:
+        """Length of one context row."""
+        return self.sources.shape[1]
+
+    @property
+    def moves(self) -> Float[Tensor, "edits width"]:
+        """How far each row has to go."""
+        return self.targets - self.sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How texts become rows.
+
+    Args:
+        tokens: rows of a changed concept.
+        preserve_tokens: rows of a preserved text.
+        empty: what the last word of the empty prompt is (see :mod:`tadasu.editing.tokens`).
+        templates: sentences each name is put into, ``{}`` marks the place.
+    """
+
+    tokens: Mode = "last+tail"
+    preserve_tokens: Mode = "last+tail"
+    empty: Empty = "eot"
+    templates: tuple[str, ...] = PLAIN
+
+    def __post_init__(self) -> None:
+        """Refuse templates without a place for the name."""
+        if not self.templates or any("{}" not in template for template in self.templates):
+            raise BadInput("Every template needs {} where the concept's name goes.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What must stay.
+
+    Args:
+        texts: preserve list; read through the same templates as the targets.
+        captions: ordinary prompts that the run-time gate must stay shut for; those that
+            contain a changed name are left out.
+        prior: measured second moments.
+    """
+
+    texts: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    prior: Prior | None = None
+
+
+def assemble(
+    encoder: Encoder,
+    targets: Sequence[Target],
+    *,
+    reading: Reading | None = None,
+    kept: Kept | None = None,
+    grams: Mapping[str, Float[Tensor, "_width _width"]] | None = None,
+) -> dict[str, Problem]:
+    """Encode every text once and lay out one problem per site.
+
+    Args:
+        encoder: the model's texts.
+        targets: what is to change.
+        reading: token modes and templates.
+        kept: what must stay.
+        grams: per site, the sum of ``WᵀW`` over the edited projections.
+
+    Raises:
+        BadInput: when targets and preserve list contradict each other, when a target's anchor is
+            the mean of the preserved texts and none are given, or when the prior is of another
+            text encoder.
+    """
+    reading, kept = reading or Reading(), kept or Kept()
+    check_conflicts(targets, kept.texts)
+    if kept.prior is not None:
+        kept.prior.check(encoder.fingerprint)
+    if not kept.texts and any(t.anchor is None and not t.attributes for t in targets):
+        raise BadInput("Anchor 'mean' needs a preserve list: it is the mean of what is kept.")
+    wanted = dict.fromkeys(_all_texts(targets, reading, kept))
+    index = {text: row for row, text in enumerate(wanted)}
+    return {
+        site: _Layout(encoded, index, reading, kept).problem(
+            targets,
+            prior=kept.prior.moments.get(site) if kept.prior else None,
+            gram=(grams or {}).get(site),
+        )
+        for site, encoded in encoder.encode(list(wanted)).items()
+    }
+
+
+def filled(template: str, text: str) -> str:
+    """A name in its sentence; the empty prompt stays empty.
+
+    >>> filled("a photo of {}", "cat"), filled("a photo of {}", "")
+    ('a photo of cat', '')
+    """
+    return template.replace("{}", text) if text else ""
+
+
+def _all_texts(targets: Sequence[Target], reading: Reading, kept: Kept) -> list[str]:
+    names = [text for target in targets for text in (*target.texts, target.anchor or "")]
+    names += [text for target in targets for text in target.attributes]
+    names += kept.texts
+    return ["", *(filled(t, name) for t in reading.templates for name in names), *kept.captions]
+
+
+class _Layout:
+    """Rows of one site, looked up by text."""
+
+    def __init__(
+        self, encoded: Encoded, index: Mapping[str, int], reading: Reading, kept: Kept
+    ) -> None:
+        self.encoded, self.index, self.reading, self.kept = encoded, index, reading, kept
+
+    def problem(
+        self, targets: Sequence[Target], *, prior: Moment | None, gram: Tensor | None
+    ) -> Problem:
+        names = [(n, text) for n, target in enumerate(targets) for text in target.texts]
+        sentences = [(k, t) for k in range(len(names)) for t in self.reading.templates]
+        moved = [self._moved(targets[names[k][0]], names[k][1], t) for k, t in sentences]
+        owner = torch.tensor([names[k][0] for k, _ in sentences])
+        owners = owner.repeat_interleave(torch.tensor([here.shape[0] for here, _ in moved]))
+        texts = [self.index[filled(t, names[k][1])] for k, t in sentences]
+        weight = torch.tensor([target.weight for target in targets], dtype=torch.float64)
+        width = self.encoded.contexts.shape[-1]
+        preserved = [self._rows(text) for text in self._kept_sentences()]
+        spoken = {plain(text) for _, text in names}
+        harmless = [c for c in self.kept.captions if not any(s in plain(c) for s in spoken)]
+        others = [*self._kept_sentences(), *harmless]
+        return Problem(
+            sources=torch.cat([here for here, _ in moved]),
+            targets=torch.cat([there for _, there in moved]),
+            owners=owners,
+            concepts=tuple(target.concept for target in targets),
+            weights=weight[owners],
+            preserved=torch.cat([torch.zeros(0, width, dtype=torch.float64), *preserved]),
+            preserved_texts=len(preserved),
+            empty=self.encoded.contexts[self.index[""]].to(torch.float64),
+            prior=prior,
+            gram=gram,
+            words=torch.stack([self.encoded.rows(text, "last")[0] for text in texts]),
+            seen=self.encoded.contexts[texts],
+            seen_names=torch.tensor([k for k, _ in sentences]),
+            name_owners=torch.tensor([owner for owner, _ in names]),
+            others=self.encoded.contexts[[self.index[text] for text in others]],
+        )
+
+    def _kept_sentences(self) -> list[str]:
+        return [filled(t, text) for t in self.reading.templates for text in self.kept.texts]
+
+    def _rows(self, sentence: str) -> Tensor:
+        mode, empty = self.reading.preserve_tokens, self.reading.empty
+        return self.encoded.rows(self.index[sentence], mode, empty=empty)
+
+    def _pairs(self, sentence: str, other: str) -> tuple[Tensor, Tensor]:
+        ours, theirs = self.index[sentence], self.index[other]
+        return self.encoded.pairs(ours, theirs, self.reading.tokens, empty=self.reading.empty)
+
+    def _moved(self, target: Target, text: str, template: str) -> tuple[Tensor, Tensor]:
+        sentence = filled(template, text)
+        if target.attributes:
+            return self._shifted(target, sentence, template)
+        if target.anchor is None:
+            return self._towards_kept(sentence, template)
+        return self._pairs(sentence, filled(template, target.anchor))
+
+    def _towards_kept(self, sentence: str, template: str) -> tuple[Tensor, Tensor]:
+        found = [self._pairs(sentence, filled(template, text)) for text in self.kept.texts]
+        shortest = min(there.shape[0] for _, there in found)
+        return found[0][0][:shortest], torch.stack([there[:shortest] for _, there in found]).mean(0)
+
+    def _shifted(self, target: Target, sentence: str, template: str) -> tuple[Tensor, Tensor]:
+        here = self._pairs(sentence, sentence)[0]
+        there = here.clone()
+        for attribute, amount in target.attributes.items():
+            # The 2023 code scales by the length of each layer's output, which no shared map can;
+            # here by the length of the context row.
+            along = self._pairs(sentence, filled(template, attribute))[1]
+            shared = along.shape[0]
+            unit = along / along.norm(dim=1, keepdim=True).clamp_min(1e-12)
+            there[:shared] += amount * here[:shared].norm(dim=1, keepdim=True) * unit
+        return here, there

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tadasu.editing.prior import Prior
+from tadasu.editing.problem import Kept, Reading, assemble
+from tadasu.editing.targets import Target, debias, erase
+from tadasu.editing.words import WordEncoder
+from tadasu.errors import BadInput
+
+ENCODER = WordEncoder(16, pooled=True)
+
+
+def _row(text: str, row: int) -> torch.Tensor:
+    return ENCODER.encode([text])["context"].contexts[0, row].double()
+
+
+def test_rows_templates_and_owners() -> None:
+    targets = [Target(concept="gun", texts=("pistol", "ピストル")), *erase(["bomb"], "toy")]
+    reading = Reading(tokens="last", templates=("{}", "a {}"))
+    problem = assemble(ENCODER, targets, reading=reading)["context"]
+    assert problem.owners.tolist() == [0, 0, 0, 0, 1, 1]
+    assert problem.seen_names.tolist() == [0, 0, 1, 1, 2, 2]
+    assert problem.name_owners.tolist() == [0, 0, 1]
+    torch.testing.assert_close(problem.sources[1], _row("a pistol", 2))
+    torch.testing.assert_close(problem.targets[1], _row("", 1))
+    torch.testing.assert_close(problem.targets[5], _row("a toy", 2))
+    torch.testing.assert_close(problem.words[5], _row("a bomb", 2))
+    torch.testing.assert_close(problem.empty[0], _row("", 0))
+
+
+def test_every_site_gets_its_own_problem() -> None:
+    problems = assemble(ENCODER, erase(["pistol"]))
+    assert problems["context"].width == 16
+    assert problems["pooled"].width == 8
+    assert problems["pooled"].sources.shape[0] == 1
+
+
+def test_anchor_mean_is_the_mean_of_the_kept_texts_in_the_same_sentence() -> None:
+    reading = Reading(tokens="last", templates=("a {}",))
+    problem = assemble(
+        ENCODER, erase(["pistol"], None), reading=reading, kept=Kept(texts=("cat", "dog"))
+    )["context"]
+    expected = (_row("a cat", 2) + _row("a dog", 2)) / 2
+    torch.testing.assert_close(problem.targets[0], expected)
+    with pytest.raises(BadInput, match="preserve list"):
+        assemble(ENCODER, erase(["pistol"], None))
+
+
+def test_debias_adds_a_fraction_of_the_rows_own_length() -> None:
+    reading = Reading(tokens="last")
+    problem = assemble(ENCODER, debias({"doctor": {"woman": 0.2, "man": -0.1}}), reading=reading)
+    (move,) = problem["context"].moves
+    doctor, woman, man = (_row(word, 1) for word in ("doctor", "woman", "man"))
+    expected = doctor.norm() * (0.2 * woman / woman.norm() - 0.1 * man / man.norm())
+    torch.testing.assert_close(move, expected)
+
+
+def test_weights_reach_the_rows() -> None:
+    targets = [Target(concept="a", texts=("a",), weight=3.0), *erase(["b"])]
+    problem = assemble(ENCODER, targets, reading=Reading(tokens="last"))["context"]
+    assert problem.weights.tolist() == [3.0, 1.0]
+
+
+def test_a_prior_of_another_encoder_and_templates_without_a_place_are_refused() -> None:
+    prior = Prior.measure(WordEncoder(8), ["a cat"])
+    with pytest.raises(BadInput, match="was measured on"):
+        assemble(ENCODER, erase(["pistol"]), kept=Kept(prior=prior))
+    with pytest.raises(BadInput, match="template"):
+        Reading(templates=("a photo",))
