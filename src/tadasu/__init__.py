@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tadasu import guidance as guidance
+    from tadasu.backends.diffusers.attach import attach as attach
     from tadasu.concepts import Concept as Concept
     from tadasu.concepts import Hazard as Hazard
     from tadasu.policy import Policy as Policy
@@ -29,9 +31,21 @@ _EXPORTS: dict[str, tuple[str, str]] = {
     "Generation": ("tadasu.records", "Generation"),
     "Score": ("tadasu.records", "Score"),
     "Verdict": ("tadasu.records", "Verdict"),
+    "attach": ("tadasu.backends.diffusers.attach", "attach"),
+    "guidance": ("tadasu.guidance", ""),
 }
 
-__all__ = ["Concept", "Decision", "Generation", "Hazard", "Policy", "Score", "Verdict"]
+__all__ = [
+    "Concept",
+    "Decision",
+    "Generation",
+    "Hazard",
+    "Policy",
+    "Score",
+    "Verdict",
+    "attach",
+    "guidance",
+]
 
 
 def __getattr__(name: str) -> object:
