@@ -1,0 +1,129 @@
+"""Before the first step: encode the concepts of a call and spread them over its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tadasu.backends.diffusers.families import Conditioning, Family
+from tadasu.backends.diffusers.plan import Layer, Record, text_of
+from tadasu.errors import BadInput
+
+Texts = tuple[tuple[str, float], ...]
+
+
+@dataclass(eq=False, kw_only=True)
+class Active:
+    """One rule during one run.
+
+    Attributes:
+        layer: what was attached.
+        texts: per prompt the texts to condition on, each with its strength.
+        weights: strength per concept and image.
+        conditioning: what the row of a (concept, image) is conditioned on.
+        state: the rule's state.
+        rows: this rule's rows at each step so far.
+    """
+
+    layer: Layer
+    texts: tuple[Texts, ...]
+    weights: Tensor
+    conditioning: dict[tuple[int, int], Conditioning]
+    state: Any = None
+    rows: list[int] = field(default_factory=list)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the rule has nothing to do for any image."""
+        return not self.layer.rule.quality and not bool(self.weights.any())
+
+    def record(self, rows: tuple[int, ...], scale: float) -> Record:
+        """What ran so far."""
+        return Record(
+            rule=self.layer.rule.name,
+            parameters=self.layer.rule.parameters(),
+            concepts=tuple(tuple(text for text, _ in texts) for texts in self.texts),
+            strengths=tuple(tuple(strength for _, strength in texts) for texts in self.texts),
+            guidance_scale=scale,
+            rows=rows,
+            concept_rows=tuple(self.rows),
+        )
+
+
+def prompt_count(call: Mapping[str, Any]) -> int:
+    """Number of prompts (or class labels) in a call of a pipeline."""
+    for name in ("prompt", "class_labels", "prompt_embeds"):
+        value = call.get(name)
+        if isinstance(value, str):
+            return 1
+        if value is not None:
+            return len(value)
+    raise BadInput("The pipeline was called without a prompt.")
+
+
+def activate(
+    pipe: Any, family: Family, layer: Layer, call: Mapping[str, Any], copies: int
+) -> Active:
+    """Encode the concepts of a layer and spread them over the images of a call.
+
+    Args:
+        pipe: the pipeline.
+        family: how it works.
+        layer: the attached rule with its concepts.
+        call: the arguments of the call.
+        copies: images per prompt.
+    """
+    asked = layer.asked(prompt_count(call))
+    texts = tuple(
+        _joined(layer, call, prompt, tuple((text_of(concept), s) for concept, s in pairs))
+        for prompt, pairs in enumerate(asked)
+    )
+    images = [items for items in texts for _ in range(copies)]
+    weights = torch.zeros(max(map(len, images), default=0), len(images))
+    conditioning = {}
+    for image, items in enumerate(images):
+        for concept, (text, strength) in enumerate(items):
+            weights[concept, image] = strength
+            if strength > 0 and layer.rule.needs != "nothing":
+                conditioning[concept, image] = _encode(pipe, family, layer, text, call)
+    return Active(layer=layer, texts=texts, weights=weights, conditioning=conditioning)
+
+
+def _joined(layer: Layer, call: Mapping[str, Any], prompt: int, items: Texts) -> Texts:
+    """The texts of one prompt's rows: one text for a rule that joins its concepts."""
+    if layer.rule.needs != "merged" or not items:
+        return items
+    strength = max(strength for _, strength in items)
+    text = ", ".join(text for text, own in items if own > 0 or strength == 0)
+    if layer.rule.replaces_unconditional and strength > 0:
+        text = _after_own_negative(call, prompt, text)
+    return ((text, strength),)
+
+
+def _after_own_negative(call: Mapping[str, Any], prompt: int, text: str) -> str:
+    """The user's own negative prompt followed by the concepts."""
+    if call.get("negative_prompt_embeds") is not None:
+        raise BadInput(
+            "This rule replaces the unconditional text, but the call brings its own "
+            "negative_prompt_embeds. Give negative_prompt as text, or use another rule."
+        )
+    own = call.get("negative_prompt")
+    if isinstance(own, list | tuple):
+        own = own[prompt] if len(own) > 1 else own[0]
+    return ", ".join(part for part in (own, text) if part)
+
+
+def _encode(
+    pipe: Any, family: Family, layer: Layer, text: str, call: Mapping[str, Any]
+) -> Conditioning:
+    """The conditioning of a text; each text is encoded once per attachment."""
+    changing = ("clip_skip", "max_sequence_length", "cross_attention_kwargs")
+    key = (text, *(repr(call.get(name)) for name in changing))
+    if key not in layer.encoded:
+        layer.encoded[key] = family.encode(pipe, text, call)
+    found: Conditioning = layer.encoded[key]
+    return found

@@ -1,0 +1,274 @@
+"""One call of an attached pipeline: from its first denoising step to its last."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tadasu.backends.diffusers.families import Family
+from tadasu.backends.diffusers.noise import Level, level
+from tadasu.backends.diffusers.plan import Layer
+from tadasu.backends.diffusers.prepare import Active, activate, prompt_count
+from tadasu.backends.diffusers.rows import Row, extend, first_of, stacked, with_first
+from tadasu.errors import BadInput, RunFailed
+from tadasu.guidance.rule import Predictions, Start, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the rules want at one step.
+
+    Attributes:
+        step: where in the schedule.
+        at: the noise level.
+        latents: x_t as ``batch channel *space`` in float32.
+        wanted: per rule which (concept, image) it wants.
+        appended: rows to add to the conditional forward, in the order of ``wanted``.
+        replaced: unconditional rows that a concept takes over.
+    """
+
+    step: Step
+    at: Level
+    latents: Tensor
+    wanted: tuple[Tensor, ...]
+    appended: tuple[Row, ...]
+    replaced: tuple[Row, ...]
+
+
+class Run:
+    """Holds the states of all attached rules while a pipeline's call lasts."""
+
+    def __init__(
+        self, pipe: Any, family: Family, layers: tuple[Layer, ...], call: Mapping[str, Any]
+    ) -> None:
+        self._pipe, self._family, self._call = pipe, family, call
+        copies = call.get("num_images_per_prompt") or 1
+        self._images = prompt_count(call) * copies
+        ordered = sorted(layers, key=lambda layer: layer.rule.quality)
+        self._active = [activate(pipe, family, layer, call, copies) for layer in ordered]
+        self._index = 0
+        self._scale = 0.0
+        self._rows: list[int] = []
+        self._half: tuple[_Asked, Tensor] | None = None
+
+    def close(self) -> None:
+        """Write down what ran."""
+        for active in self._active:
+            active.layer.record = active.record(tuple(self._rows), self._scale)
+
+    def forward(self, inner: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+        """The denoiser's forward with the concepts' rows, its unconditional rows guided.
+
+        Raises:
+            BadInput: the call runs without classifier-free guidance.
+            RunFailed: the rows are not what the family promises, or a prediction is not finite.
+        """
+        if any(bound.arguments.get(name) is not None for name in self._family.aside):
+            return inner(*bound.args, **bound.kwargs)
+        sample = stacked(bound.arguments[self._family.sample])
+        two = self._family.rows == "two forwards"
+        expected = self._images if two else 2 * self._images
+        scale = self._guidance_scale()
+        if len(sample) != expected:
+            raise RunFailed(
+                f"The denoiser was called with {len(sample)} rows where {expected} were expected "
+                f"for {self._images} images with guidance, so nothing could be guided."
+            )
+        if two:
+            return self._in_two(inner, bound, sample, scale)
+        return self._in_one(inner, bound, sample, scale)
+
+    def _in_one(
+        self, inner: Callable[..., Any], bound: inspect.BoundArguments, sample: Tensor, scale: float
+    ) -> Any:
+        """Pipelines that send unconditional and conditional rows in one forward."""
+        asked = self._ask(bound, sample, scale)
+        output = self._call_inner(inner, bound, (*asked.replaced, *asked.appended))
+        if all(active.idle for active in self._active):
+            return output
+        answer = stacked(first_of(output))
+        first, second, extra = answer.tensor_split((self._images, 2 * self._images))
+        if self._family.rows == "conditional first":
+            return with_first(output, torch.cat([first, self._guide(asked, second, first, extra)]))
+        return with_first(output, torch.cat([self._guide(asked, first, second, extra), second]))
+
+    def _in_two(
+        self, inner: Callable[..., Any], bound: inspect.BoundArguments, sample: Tensor, scale: float
+    ) -> Any:
+        """Pipelines that ask for the conditional rows first, then for the unconditional ones."""
+        if self._half is None:
+            asked = self._ask(bound, sample, scale)
+            output = self._call_inner(inner, bound, asked.appended)
+            answer = stacked(first_of(output))
+            self._half = asked, answer
+            return with_first(output, answer[: self._images]) if asked.appended else output
+        (asked, answer), self._half = self._half, None
+        output = self._call_inner(inner, bound, asked.replaced)
+        self._rows[-1] += self._images
+        if all(active.idle for active in self._active):
+            return output
+        conditional, extra = answer.tensor_split((self._images,))
+        unconditional = stacked(first_of(output))
+        return with_first(output, self._guide(asked, unconditional, conditional, extra))
+
+    def _call_inner(
+        self, inner: Callable[..., Any], bound: inspect.BoundArguments, rows: tuple[Row, ...]
+    ) -> Any:
+        if rows:
+            bound.arguments = extend(bound.arguments, rows, self._family)
+        return inner(*bound.args, **bound.kwargs)
+
+    def _guidance_scale(self) -> float:
+        scale = self._family.scale(self._pipe, self._call)
+        if scale is None or scale == 1:
+            names = ", ".join(active.layer.rule.name for active in self._active)
+            raise BadInput(
+                f"The rule {names} steers between an unconditional and a conditional prediction, "
+                "but this call runs without classifier-free guidance. Give a guidance scale above "
+                "1 (Flux and Qwen-Image: true_cfg_scale above 1 and a negative_prompt), or use the "
+                "rule nag."
+            )
+        self._scale = self._scale or scale
+        return scale
+
+    def _ask(self, bound: inspect.BoundArguments, sample: Tensor, scale: float) -> _Asked:
+        """Ask every rule which predictions it wants at this step."""
+        step, at = self._step(bound.arguments, scale)
+        latents = self._canonical(sample[: self._images])
+        if step.index == 0:
+            self._start(latents, step.count)
+        self._index += 1
+        appended: list[Row] = []
+        replaced: list[Row] = []
+        wanted: list[Tensor] = []
+        guards = sum(not active.layer.rule.quality for active in self._active)
+        for active in self._active:
+            mask = self._mask(active, step)
+            wanted.append(mask)
+            active.rows.append(int(mask.sum()))
+            for concept, image in mask.nonzero().tolist():
+                alone = active.layer.rule.replaces_unconditional and guards == 1
+                instead = alone and float(active.weights[concept, image]) == 1
+                row = Row(
+                    source=self._row(image, conditional=True),
+                    target=self._row(image, conditional=False) if instead else None,
+                    conditioning=active.conditioning[concept, image],
+                )
+                (replaced if instead else appended).append(row)
+        self._rows.append(len(sample) + len(appended))
+        return _Asked(
+            step=step,
+            at=at,
+            latents=latents,
+            wanted=tuple(wanted),
+            appended=tuple(appended),
+            replaced=tuple(replaced),
+        )
+
+    def _row(self, image: int, conditional: bool) -> int:
+        """Which row of the pipeline's own forward belongs to an image."""
+        if self._family.rows == "two forwards":
+            return image
+        second = conditional == (self._family.rows == "unconditional first")
+        return image + self._images * second
+
+    def _step(self, arguments: Mapping[str, Any], scale: float) -> tuple[Step, Level]:
+        scheduler = self._pipe.scheduler
+        timestep = arguments.get("timestep", 0)
+        number = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
+        at = level(scheduler, self._index, number, self._family.sign)
+        count = getattr(self._pipe, "_num_timesteps", None)
+        if count is None:
+            count = len(scheduler.timesteps) - (getattr(scheduler, "begin_index", None) or 0)
+        step = Step(
+            index=self._index,
+            count=count,
+            guidance_scale=scale,
+            signal=at.signal,
+            noise=at.noise,
+        )
+        return step, at
+
+    def _start(self, latents: Tensor, count: int) -> None:
+        for active in self._active:
+            active.weights = active.weights.to(latents.device)
+            start = Start(
+                count=count,
+                weights=active.weights,
+                latents=latents,
+                likeness=torch.full_like(active.weights, torch.nan),
+            )
+            active.state = active.layer.rule.start(start)
+
+    def _mask(self, active: Active, step: Step) -> Tensor:
+        rule = active.layer.rule
+        if active.idle or rule.needs == "nothing":
+            return torch.zeros_like(active.weights, dtype=torch.bool)
+        return rule.wants(step, active.state, active.weights) & (active.weights > 0)
+
+    def _canonical(self, rows: Tensor) -> Tensor:
+        """Rows as ``batch channel *space`` in float32, without channels beyond the latents'."""
+        rows = rows.float()
+        rows = rows.transpose(1, 2) if self._family.tokens else rows
+        return rows[:, : self._family.channels(self._pipe)]
+
+    def _guide(
+        self, asked: _Asked, unconditional: Tensor, conditional: Tensor, extra: Tensor
+    ) -> Tensor:
+        """The unconditional rows from which the pipeline's formula makes the guided prediction."""
+        at, step, latents = asked.at, asked.step, asked.latents
+        noise_u = at.to_noise(self._canonical(unconditional), latents)
+        noise_p = at.to_noise(self._canonical(conditional), latents)
+        scale, guided, prompt = step.guidance_scale, noise_p, noise_p
+        source = [row.source % self._images for row in asked.appended]
+        pool = list(at.to_noise(self._canonical(extra), latents[source]).unbind())
+        replaced = {row.source % self._images for row in asked.replaced}
+        for active, wanted in zip(self._active, asked.wanted, strict=True):
+            if active.idle:
+                continue
+            concepts = noise_u.expand(len(active.weights), *noise_u.shape).clone()
+            for concept, image in wanted.nonzero().tolist():
+                if image not in replaced:
+                    concepts[concept, image] = pool.pop(0)
+            predictions = Predictions(
+                unconditional=noise_u,
+                prompt=prompt,
+                concepts=concepts,
+                evaluated=wanted,
+                weights=active.weights,
+                latents=latents,
+            )
+            guided, active.state = active.layer.rule.step(predictions, step, active.state)
+            self._check(guided, predictions, active, step)
+            prompt = noise_u + (guided - noise_u) / scale
+        wanted_u = (scale * noise_p - guided) / (scale - 1)
+        return self._moved(unconditional, at.to_output(wanted_u - noise_u))
+
+    def _moved(self, rows: Tensor, difference: Tensor) -> Tensor:
+        """Unconditional rows with a difference added, for the images that some rule concerns."""
+        concerned = torch.zeros(self._images, dtype=torch.bool, device=rows.device)
+        for active in self._active:
+            concerned |= active.layer.rule.quality or active.weights.any(0)
+        moved = rows.clone()
+        view = moved.transpose(1, 2) if self._family.tokens else moved
+        view = view[:, : difference.shape[1]]
+        view[concerned] = (view.float() + difference).to(rows.dtype)[concerned]
+        return moved
+
+    @staticmethod
+    def _check(guided: Tensor, predictions: Predictions, active: Active, step: Step) -> None:
+        """Stop with step and rule named when something is not finite."""
+        if torch.isfinite(guided).all():
+            return
+        given = (predictions.unconditional, predictions.prompt, predictions.concepts)
+        finite = all(bool(torch.isfinite(tensor).all()) for tensor in given)
+        culprit = "the rule's result is" if finite else "the denoiser's predictions are"
+        raise RunFailed(
+            f"Rule {active.layer.rule.name}, step {step.index + 1} of {step.count}: {culprit} not "
+            "finite, so the image is withheld. In float16, try bfloat16 or float32."
+        )
