@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from tadasu.backends.detectors import NAMES, load
+from tadasu.backends.detectors import NAMES, from_policy, load
 from tadasu.concepts import Concept
 from tadasu.detectors import names
 from tadasu.detectors.detector import examine
 from tadasu.errors import BadFile, BadInput, UnknownName
+from tadasu.policy import Policy, Rule, Threshold
+from tadasu.records import Decision
 
 ADULT = Concept(id="adult", names={"en": ("bikini",)}, hazard="sexual")
 
@@ -50,3 +52,37 @@ def test_units_and_concepts_are_checked() -> None:
         load("opennsfw", concepts=(ADULT,), unit="cosine similarity")
     with pytest.raises(BadInput, match="at least one concept"):
         load("opennsfw", concepts=())
+
+
+def policy(*detectors: tuple[str, str]) -> Policy:
+    """A policy of two sexual concepts; the second names only the first detector."""
+    thresholds = [
+        Threshold(detector=name, threshold=0.5, unit=unit, action=Decision.BLOCK)
+        for name, unit in detectors
+    ]
+    kiss = Concept(id="kiss", names={"en": ("kiss",)}, hazard="sexual")
+    rules = (
+        Rule(concept=ADULT, output=tuple(thresholds)),
+        Rule(concept=kiss, output=tuple(thresholds[:1])),
+    )
+    return Policy(name="sample", version="1.0.0", rules=rules)
+
+
+def test_a_policy_says_which_detectors_answer_for_what() -> None:
+    (found,) = from_policy(policy(("opennsfw", "probability")), models={})
+    assert (found.name, found.concepts) == ("opennsfw", ("adult", "kiss"))
+    both = policy(("opennsfw", "probability"), ("judge", "probability"))
+    (alone,) = from_policy(both, models={}, only=("opennsfw",))
+    assert alone.name == "opennsfw"
+    assert from_policy(policy(), models={}) == ()
+
+
+def test_a_policy_that_asks_for_what_is_not_there_is_refused() -> None:
+    with pytest.raises(UnknownName, match="Did you mean judge"):
+        from_policy(policy(("jugde", "probability")), models={})
+    with pytest.raises(BadInput, match="not in 'percent'"):
+        from_policy(policy(("opennsfw", "percent")), models={})
+    with pytest.raises(BadInput, match="not in cosine similarity"):
+        from_policy(policy(("opennsfw", "cosine similarity")), models={})
+    with pytest.raises(BadInput, match="needs a model"):
+        from_policy(policy(("clip", "cosine similarity")), models={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from tadasu.errors import BadInput, UnknownName
@@ -11,8 +12,13 @@ if TYPE_CHECKING:
 
     from tadasu.concepts import Concept
     from tadasu.detectors.detector import Detector
+    from tadasu.policy import Policy
 
 NAMES = ("clip", "judge", "nudenet", "opennsfw")
+UNITS: tuple[Literal["probability", "cosine similarity"], ...] = (
+    "probability",
+    "cosine similarity",
+)
 
 
 def load(
@@ -66,3 +72,57 @@ def load(
     from tadasu.backends.transformers import clip
 
     return clip.load(concepts=concepts, ref=model, unit=unit, device=device, dtype=dtype)
+
+
+def from_policy(
+    policy: Policy,
+    *,
+    models: Mapping[str, str],
+    only: tuple[str, ...] = (),
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> tuple[Detector, ...]:
+    """Every detector that the policy's output thresholds name, for the concepts that name it.
+
+    Args:
+        policy: whose thresholds are read.
+        models: by detector name, the folder or hub id of ``judge`` and ``clip``.
+        only: leave out detectors of other names; empty for all.
+        device: as in `load`.
+        dtype: as in `load`.
+
+    Returns:
+        One detector for each detector name and unit, in the order in which they are named.
+
+    Raises:
+        UnknownName: the policy names a detector that does not exist.
+        BadInput: the policy asks for a unit that the detector does not give.
+        BadFile: as in `load`.
+        MissingPart: as in `load`.
+    """
+    asked: dict[tuple[str, str], list[Concept]] = {}
+    for rule in policy.rules:
+        for item in rule.output:
+            if only and item.detector not in only:
+                continue
+            about = asked.setdefault((item.detector, item.unit), [])
+            if rule.concept not in about:
+                about.append(rule.concept)
+    return tuple(
+        load(
+            name,
+            concepts=tuple(concepts),
+            model=models.get(name),
+            unit=_unit(name, unit),
+            device=device,
+            dtype=dtype,
+        )
+        for (name, unit), concepts in asked.items()
+    )
+
+
+def _unit(name: str, unit: str) -> Literal["probability", "cosine similarity"]:
+    for known in UNITS:
+        if unit == known:
+            return known
+    raise BadInput(f"The detector {name} scores in {' or '.join(UNITS)}, not in {unit!r}.")
