@@ -1,0 +1,71 @@
+"""Builds the world stage by stage: ``python build.py --config cpu --work DIR STAGE…``.
+
+Stages: artwork, vae, clip, text-to-image, judge, ship. Each resumes from its own checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import yaml
+
+STAGES = ("artwork", "vae", "captions", "clip", "text-to-image", "judge", "ship")
+
+
+def main() -> None:
+    """Parses the command line and runs the stages in the order given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stages", nargs="+", choices=STAGES)
+    parser.add_argument("--config", default="cpu", help="cpu or gpu (configs/NAME.yaml)")
+    parser.add_argument("--packages", type=Path, default=Path("node_modules"))
+    parser.add_argument("--work", type=Path, default=Path("work"))
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    config = yaml.safe_load((Path(__file__).parent / "configs" / f"{args.config}.yaml").read_text())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    for stage in args.stages:
+        run(stage, config, args.packages, args.work, device)
+
+
+def run(stage: str, config: dict, packages: Path, work: Path, device: torch.device) -> None:
+    """One stage; the imports are local because each stage needs only its own."""
+    if stage == "artwork":
+        import artwork
+
+        artwork.build(packages, work / "data", config["size"])
+        return
+    from pictures import Artwork
+
+    art = Artwork.load(work / "data")
+    if stage == "vae":
+        import vae
+
+        vae.train(art, config["vae"], work, device)
+    elif stage == "captions":
+        import captions
+
+        captions.build(art, config["captions"], work)
+    elif stage == "clip":
+        import clip
+
+        clip.train(art, config["clip"], work, device)
+    elif stage == "text-to-image":
+        import text_to_image
+
+        text_to_image.train(art, config["text-to-image"], work, device)
+    elif stage == "judge":
+        import judge
+
+        judge.train(art, config["judge"], work, device)
+    elif stage == "ship":
+        import ship
+
+        ship.ship(art, config, work)
+
+
+if __name__ == "__main__":
+    main()

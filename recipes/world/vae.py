@@ -1,0 +1,91 @@
+"""Trains the autoencoder: ``AutoencoderKL`` with four latent channels."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from pictures import COLOURS, Artwork, scene, single, to_bytes
+from torch import nn
+from training import Loop
+
+
+def pool(art: Artwork, count: int, seed: int) -> np.ndarray:
+    """Random singles and scenes over every artwork, also the held-out ones (uint8, NHWC)."""
+    rng = np.random.default_rng(seed)
+    names = list(COLOURS)
+    out = np.empty((count, art.size, art.size, 3), np.uint8)
+    for i in range(count):
+        picks = art.pixels[rng.integers(0, len(art.pixels), 3)]
+        background = names[int(rng.integers(len(names)))]
+        if i % 4 == 0:
+            picture = scene(list(picks[: 2 + int(rng.random() < 0.3)]), background, rng)
+        else:
+            picture = single(picks[0], "white" if i % 4 < 3 else background, rng, shift=3)
+        out[i] = to_bytes(picture)
+    return out
+
+
+def to_tensor(pictures: np.ndarray, device: torch.device) -> torch.Tensor:
+    """uint8 NHWC to float NCHW in [-1, 1]."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def edges(x: torch.Tensor) -> torch.Tensor:
+    """Horizontal and vertical differences: sharpness counts, not only brightness."""
+    return torch.cat(
+        [(x[..., :, 1:] - x[..., :, :-1]).flatten(1), (x[..., 1:, :] - x[..., :-1, :]).flatten(1)],
+        1,
+    )
+
+
+def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device) -> None:
+    """Trains, resumable from ``vae.pt``; saves the model with its scaling factor."""
+    torch.manual_seed(config["seed"])
+    model = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=tuple(config["channels"]),
+        down_block_types=("DownEncoderBlock2D",) * len(config["channels"]),
+        up_block_types=("UpDecoderBlock2D",) * len(config["channels"]),
+        layers_per_block=1,
+        norm_num_groups=8,
+        sample_size=art.size,
+    ).to(device, memory_format=torch.channels_last)
+    data = pool(art, config["pool"], config["seed"])
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=1e-4)
+    loop = Loop("vae", config, {"model": model, "optimiser": optimiser}, out / "vae.pt")
+    rng = np.random.default_rng(loop.seed)
+    for _ in loop.steps():
+        x = to_tensor(data[rng.integers(0, len(data), config["batch"])], device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            posterior = model.encode(x).latent_dist
+            decoded = model.decode(posterior.sample()).sample
+        decoded = decoded.float()
+        loss = nn.functional.l1_loss(decoded, x) + 2 * nn.functional.mse_loss(decoded, x)
+        loss = loss + 0.5 * nn.functional.l1_loss(edges(decoded), edges(x))
+        loss = loss + config["kl"] * posterior.kl().mean() / decoded[0].numel()
+        loop.descend(loss, model)
+    finish(model, data, out, device)
+
+
+@torch.no_grad()
+def finish(model: AutoencoderKL, data: np.ndarray, out: Path, device: torch.device) -> None:
+    """Measures the latents' spread and the reconstruction, then saves the model."""
+    model.eval()
+    x = to_tensor(data[:2000], device)
+    means = torch.cat([model.encode(part).latent_dist.mean for part in x.split(250)])
+    decoded = torch.cat([model.decode(part).sample for part in means[:500].split(250)])
+    error = nn.functional.mse_loss(decoded, x[:500]).item() / 4
+    model.register_to_config(scaling_factor=1 / means.std().item())
+    print(
+        f"vae scaling {model.config.scaling_factor:.4f} PSNR {-10 * math.log10(error):.2f} dB",
+        flush=True,
+    )
+    model.save_pretrained(out / "vae")

@@ -1,0 +1,139 @@
+"""The emoji world: small real models that come with the library, and the prompts to try them on.
+
+A text-to-image model with the architecture of Stable Diffusion 1.x, the CLIP whose text tower it
+uses, an independent judge, and suites of prompts. All are ordinary folders that diffusers and
+transformers load; nothing else in the library depends on them. How they were made stands in
+``recipes/world``, what they can do in ``docs/world``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tadasu.errors import BadFile, UnknownName
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_HERE = Path(__file__).parent
+PARTS = ("clip", "judge", "pipeline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldPrompt:
+    """One prompt of a suite and what its picture should show.
+
+    Attributes:
+        text: the prompt.
+        objects: the judge's labels of everything that is named.
+        restricted: the policy concept of `kids` that the prompt asks for; empty for none.
+        style: the style that is named; empty for none.
+        language: ``en`` or ``ja``.
+    """
+
+    text: str
+    objects: tuple[str, ...] = ()
+    restricted: str = ""
+    style: str = ""
+    language: str = "en"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSuite:
+    """Prompts with the property that is measured on them.
+
+    Attributes:
+        name: the file's name.
+        measures: the property, in words.
+        prompts: in a fixed order; prompt i is sampled with seed i.
+    """
+
+    name: str
+    measures: str
+    prompts: tuple[WorldPrompt, ...]
+
+
+def folder(part: str) -> Path:
+    """The folder of a bundled model.
+
+    Args:
+        part: one of `PARTS`.
+
+    Raises:
+        UnknownName: the world has no such part.
+        BadFile: the weights are not there; the installation is incomplete.
+    """
+    if part not in PARTS:
+        raise UnknownName("part of the world", part, PARTS)
+    found = _HERE / part
+    if not found.is_dir():
+        raise BadFile(f"The bundled {part} is not in {_HERE}; install the package again.")
+    return found
+
+
+def pipeline(device: str | None = None) -> Any:
+    """The bundled text-to-image model as an ordinary ``StableDiffusionPipeline``.
+
+    Args:
+        device: a torch device; None for CUDA where there is one, else the CPU.
+    """
+    from tadasu.backends.diffusers.load import load
+
+    return load(str(folder("pipeline")), device=device)
+
+
+def suites() -> tuple[str, ...]:
+    """Names of the bundled suites."""
+    return tuple(sorted(file.stem for file in (_HERE / "suites").glob("*.json")))
+
+
+@cache
+def suite(name: str) -> WorldSuite:
+    """A bundled suite.
+
+    Raises:
+        UnknownName: there is no such suite.
+    """
+    if name not in suites():
+        raise UnknownName("suite", name, suites())
+    content: dict[str, Any] = json.loads(
+        (_HERE / "suites" / f"{name}.json").read_text(encoding="utf-8")
+    )
+    prompts = tuple(
+        WorldPrompt(**{**entry, "objects": tuple(entry.get("objects", ()))})
+        for entry in content["prompts"]
+    )
+    return WorldSuite(name=name, measures=content["measures"], prompts=prompts)
+
+
+#: Judge labels that say how something is drawn or who it is, not what it is.
+ATTRIBUTES = frozenset({"man", "woman", "light skin", "medium skin", "dark skin"})
+
+
+def is_object(label: str) -> bool:
+    """Whether a label of the bundled judge names a thing."""
+    return label not in ATTRIBUTES and not label.startswith("style ")
+
+
+def shown_in(network: Any, images: Sequence[Image]) -> list[set[str]]:
+    """The things that the bundled judge names in pictures.
+
+    The most likely thing always counts as named; others from a probability of one half.
+
+    Args:
+        network: the judge's classifier, with ``labels`` and ``logits``.
+        images: RGB pictures.
+    """
+    if not images:
+        return []
+    labels = [label for label in network.labels if is_object(label)]
+    columns = [i for i, label in enumerate(network.labels) if is_object(label)]
+    logits = network.logits(images)[:, columns]
+    return [
+        {labels[int(row.argmax())], *(labels[i] for i in (row >= 0).nonzero()[0])} for row in logits
+    ]
