@@ -7,8 +7,8 @@ from PIL import Image
 
 from tadasu.backends.detectors import NAMES, from_policy, load
 from tadasu.concepts import Concept
-from tadasu.detectors import names
 from tadasu.detectors.detector import examine
+from tadasu.detectors.registry import names
 from tadasu.errors import BadFile, BadInput, UnknownName
 from tadasu.policy import Policy, Rule, Threshold
 from tadasu.records import Decision

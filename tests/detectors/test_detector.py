@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from PIL import Image
 
-from tadasu.detectors import names
 from tadasu.detectors.detector import Detector, check_images, examine, measured
+from tadasu.detectors.registry import names
 from tadasu.errors import BadInput
 from tadasu.records import Score
 

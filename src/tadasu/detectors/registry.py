@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 #: Files of the folder that are not detectors.
-_NOT_DETECTORS = frozenset({"card", "detector", "images", "registry"})
+_NOT_DETECTORS = frozenset({"card", "detector", "folding", "images", "inflection", "registry"})
 
 
 def names() -> tuple[str, ...]:

