@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tadasu.errors import BadFile, BadInput, MissingPart, shown
+from tadasu.errors import BadFile, BadInput, shown
 
 if TYPE_CHECKING:
     from tadasu.concepts import Concept
@@ -137,12 +136,8 @@ def _model(detector: str, given: Sequence[str]) -> str:
             ref = own
     if ref != "world":
         return ref
-    try:
-        world = importlib.import_module("tadasu.world")
-    except ImportError as error:
-        raise MissingPart(
-            f"The bundled world is not here; give {detector} a model with --model REF."
-        ) from error
+    from tadasu import world
+
     return str(world.folder(detector))
 
 
