@@ -32,6 +32,8 @@ from tadasu.editing.problem import Problem, Reading
 from tadasu.editing.uce import UnifiedConceptEditing, balanced, condensed
 from tadasu.errors import BadInput
 
+ROUNDING = 1e-3
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GatedMap:
@@ -143,7 +145,7 @@ class ConditionalEditing:
         Raises:
             BadInput: when there is no preserved text or caption to calibrate the gates on.
         """
-        if problem.others.shape[0] == 0:
+        if problem.others.shape[0] < 2:  # the empty prompt is always there
             raise BadInput(
                 "A presence gate needs texts for which it stays shut: "
                 "give a preserve list or captions."
@@ -179,7 +181,8 @@ class ConditionalEditing:
 
     def _calibrated(self, filters: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
         kept = (problem.others.to(torch.float64) @ filters).amax(1)
-        shut = kept.quantile(self.quantile, dim=0)
+        # Encoders round differently in batches of another size; that may not open a gate.
+        shut = kept.quantile(self.quantile, dim=0, interpolation="higher") + ROUNDING
         own = (problem.seen.to(torch.float64) @ filters).amax(1)
         sentences = problem.seen_names[:, None] == torch.arange(filters.shape[1])
         least = own.masked_fill(~sentences, torch.inf).amin(0)

@@ -41,7 +41,8 @@ class Problem:
         seen: whole contexts of the source sentences; the gate's positives.
         seen_names: which name each sentence is of, an index into ``name_owners``.
         name_owners: which concept each name belongs to.
-        others: whole contexts of preserved texts and captions; the gate's negatives.
+        others: whole contexts of the empty prompt, preserved texts and captions; the gate's
+            negatives.
     """
 
     sources: Float[Tensor, "edits width"]
@@ -187,7 +188,7 @@ class _Layout:
         preserved = [self._rows(text) for text in self._kept_sentences()]
         spoken = {plain(text) for _, text in names}
         harmless = [c for c in self.kept.captions if not any(s in plain(c) for s in spoken)]
-        others = [*self._kept_sentences(), *harmless]
+        others = ["", *self._kept_sentences(), *harmless]
         return Problem(
             sources=torch.cat([here for here, _ in moved]),
             targets=torch.cat([there for _, there in moved]),
