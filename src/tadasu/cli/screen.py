@@ -1,0 +1,94 @@
+"""``tadasu screen``: what a policy sees in texts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from tadasu.cli.output import messages, print_json, results, table
+from tadasu.errors import BadInput
+
+if TYPE_CHECKING:
+    from tadasu.detectors.meaning import Embedder
+    from tadasu.policy import Policy
+    from tadasu.screen import Screening
+
+
+class EmbedderChoice(StrEnum):
+    """Which sentence embedder looks for meaning."""
+
+    AUTO = "auto"
+    MINILM = "minilm"
+    NONE = "none"
+
+
+def screen(
+    texts: Annotated[list[str], typer.Argument(help="Prompts.", show_default=False)],
+    policy: Annotated[
+        str, typer.Option("--policy", "-p", help="A bundled policy or a file.")
+    ] = "kids",
+    embedder: Annotated[
+        EmbedderChoice,
+        typer.Option(
+            help="Looks for meaning besides names: minilm needs the extra of that name, auto "
+            "takes it where it is installed and the policy has thresholds for it."
+        ),
+    ] = EmbedderChoice.AUTO,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Say what a policy sees in texts.
+
+    Example: tadasu screen "a cat next to a p.i.s.t.o.l" --policy kids
+    """
+    from tadasu.policy import Policy
+    from tadasu.screen import PromptScreen, check_prompt
+
+    rules = Policy.load(policy)
+    for number, text in enumerate(texts, start=1):
+        try:
+            check_prompt(text)
+        except BadInput as error:
+            raise BadInput(f"Text {number} of {len(texts)}: {error}") from error
+    found = PromptScreen(rules, _embedder(embedder, rules)).many(texts)
+    if json_output:
+        print_json({"policy": rules.identity, "texts": [each.as_json() for each in found]})
+    else:
+        _print(found)
+
+
+def _embedder(choice: EmbedderChoice, policy: Policy) -> Embedder | None:
+    from tadasu.backends.transformers.sentences import minilm, minilm_folder
+
+    wanted = any("minilm" in rule.meaning for rule in policy.rules)
+    if choice is EmbedderChoice.MINILM:
+        return minilm()
+    if choice is EmbedderChoice.AUTO and wanted and minilm_folder() is not None:
+        with messages().status("Loading the sentence embedder"):
+            return minilm()
+    return None
+
+
+def _print(found: list[Screening]) -> None:
+    colours = {"allow": "green", "flag": "yellow", "block": "red"}
+    for each in found:
+        colour = colours[each.action]
+        results().print(f"[{colour}]{each.action}[/{colour}]  {escape(each.text)}")
+        if each.hits:
+            shown = table("  rule", "concept", "at", "text", "because", "score")
+            for hit in each.hits:
+                shown.add_row(
+                    f"  {hit.rule}",
+                    hit.concept,
+                    f"{hit.start}-{hit.end}",
+                    escape(hit.text),
+                    escape(hit.because),
+                    f"{hit.score.value:.2f} {hit.score.unit}",
+                )
+            results().print(shown)
+    for note in dict.fromkeys(note for each in found for note in each.notes):
+        messages().print(f"note: {note}")
