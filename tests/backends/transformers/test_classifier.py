@@ -20,6 +20,7 @@ from transformers import (
 from tadasu.backends.transformers import classifier
 from tadasu.backends.transformers.classifier import Classifier
 from tadasu.concepts import Concept
+from tadasu.detectors.card import JudgeCard
 from tadasu.detectors.detector import Detector, examine
 from tadasu.errors import BadFile, BadInput, MissingPart
 
@@ -99,6 +100,12 @@ def test_the_card_beside_the_weights_is_used(tmp_path: Path) -> None:
         assert after[0].value is not None
         odds = np.log(before[0].value / (1 - before[0].value))
         assert after[0].value == pytest.approx(1 / (1 + np.exp(-odds / 3)), abs=1e-5)
+
+
+def test_a_card_that_is_given_is_the_one_that_counts(folder: Path) -> None:
+    card = JudgeCard(labels={"weapons": ("cat",)})
+    judge = classifier.load(concepts=(WEAPONS,), ref=str(folder), card=card)
+    assert judge.columns == {"weapons": (0, 1)}
 
 
 def test_half_precision_weights_are_near(folder: Path) -> None:

@@ -37,6 +37,6 @@ def load(
         raise MissingPart.extra("the nudenet detector", "nudenet")
     import_onnxruntime("the nudenet detector")
     weights = Path(package.origin).with_name("320n.onnx")
-    session = Session(weights, device=device, threads=threads)
     check_content(weights, SHA256)
+    session = Session(weights, device=device, threads=threads)
     return NudeNet(network=session, concepts=concepts, labels=labels)

@@ -34,6 +34,6 @@ def load(
     if package is None or package.origin is None:
         raise MissingPart.extra("the opennsfw detector", "onnx")
     weights = Path(package.origin).with_name("open-nsfw.onnx")
-    session = Session(weights, device=device, threads=threads)
     check_content(weights, SHA256)
+    session = Session(weights, device=device, threads=threads)
     return OpenNSFW(network=session, concepts=concepts)

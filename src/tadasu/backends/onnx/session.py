@@ -73,8 +73,10 @@ def check_content(path: Path, sha256: str) -> None:
     """Refuses a file that is not the one that was measured.
 
     Raises:
-        BadFile: the SHA-256 is another one.
+        BadFile: the file is absent, or its SHA-256 is another one.
     """
+    if not path.is_file():
+        raise BadFile(f"There is no network file {shown(path, 300)}.")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise BadFile(

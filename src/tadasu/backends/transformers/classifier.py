@@ -66,14 +66,16 @@ def load(
     *,
     concepts: tuple[Concept, ...],
     ref: str,
+    card: JudgeCard | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Judge:
-    """The judge with its network, and with the card ``judge.json`` if it lies beside the weights.
+    """The judge with its network and its card.
 
     Args:
         concepts: what to look for.
-        ref: a folder or a hub id; only a folder can have a card.
+        ref: a folder or a hub id.
+        card: how to read the logits; None for ``judge.json`` in the folder, where there is one.
         device: a torch device; None for CUDA where there is one, else the CPU.
         dtype: of the weights; None for float32.
 
@@ -82,7 +84,7 @@ def load(
         BadInput: no concept, no such device, or the card names a label that does not exist.
         MissingPart: the extra ``diffusers`` is not installed.
     """
-    folder = Path(ref)
-    card = JudgeCard.beside(folder) if folder.is_dir() else JudgeCard()
+    if card is None:
+        card = JudgeCard.beside(Path(ref)) if Path(ref).is_dir() else JudgeCard()
     network = Classifier(ref, device=device, dtype=dtype)
     return Judge(network=network, looked_for=concepts, card=card)
