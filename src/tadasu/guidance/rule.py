@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from tadasu.errors import BadInput, UnknownName, shown
@@ -99,8 +99,8 @@ class Predictions:
         return self.unconditional + scale * (self.prompt - self.unconditional)
 
     def per_image(
-        self, values: Float[Tensor, "*concepts batch"]
-    ) -> Float[Tensor, "*concepts batch channel *space"]:
+        self, values: Shaped[Tensor, "*concepts batch"]
+    ) -> Shaped[Tensor, "*concepts batch ..."]:
         """One number per image (and concept), shaped to multiply a prediction."""
         return values.reshape(*values.shape, *(1,) * (self.prompt.ndim - 1))
 

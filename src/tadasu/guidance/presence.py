@@ -1,0 +1,150 @@
+"""Presence guidance: our own rule; not published elsewhere.
+
+Published rules pay with harmless prompts, because their push does not know whether the concept is
+there at all. This rule first asks how much of the concept the prompt's prediction contains and then
+takes out that much, and nothing where there is none. With Δ = ε - ε_u,
+
+    β = ⟨Δ_p, Δ_n⟩ / ‖Δ_n‖²         presence: 1 if the prompt is the concept, 0 if it is unrelated
+    B = running β, each step weighted by its ‖Δ_n‖², older steps forgotten by ``memory``
+    g = smooth step of B from ``threshold`` to ``threshold + softness``
+    ε̂ = ε_u + s_g [ Δ_p - Σ_k w_k · g · (1 + push) · B · Δ_n ]
+
+β is the least-squares answer to "which multiple of Δ_n explains Δ_p", so with ``push`` 0 exactly
+the concept's share is removed and the rest of the prompt (the other objects of a scene) is what
+guidance amplifies. β > ½ is the evidence of Concept Removal Guidance (arXiv 2606.29801); the
+projection is Perp-Neg's (arXiv 2304.04968) the other way round: there the prompt is kept, here the
+concept goes.
+
+It is also the cheap rule. A concept's row is predicted in the first ``probes`` steps; then every
+``idle``-th step while the gate is shut and every ``busy``-th step while it is open, with the last
+Δ_n used in between. Where the text encoder says that a prompt is far from the concept (likeness
+below ``far``) nothing is ever predicted; this is off by default, because harmless words can lead to
+unwanted pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tadasu.guidance.rule import Needs, Predictions, Rule, Start, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the steps so far say.
+
+    Attributes:
+        shared: running ⟨Δ_p, Δ_n⟩ per concept and image.
+        size: running ‖Δ_n‖².
+        direction: the last Δ_n that was predicted.
+        near: whether the text encoder leaves the concept possible.
+    """
+
+    shared: Float[Tensor, "concepts batch"]
+    size: Float[Tensor, "concepts batch"]
+    direction: Float[Tensor, "concepts batch channel *space"]
+    near: Bool[Tensor, "concepts batch"]
+
+    @property
+    def presence(self) -> Float[Tensor, "concepts batch"]:
+        """B; 0 before anything was seen."""
+        return self.shared / self.size.clamp(min=1e-20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresenceGuidance(Rule[Evidence]):
+    """Take out of the prompt's direction as much of each concept as is present in it.
+
+    Attributes:
+        push: how far to go beyond removal; 0 removes the concept's share, 1 mirrors it.
+        threshold: presence below which nothing is changed.
+        softness: width of the gate above the threshold.
+        memory: share of the evidence of the steps before that is kept, from 0 to 1.
+        probes: number of first steps that always predict the concept.
+        idle: predict every so many steps while the gate is shut.
+        busy: predict every so many steps while the gate is open.
+        far: likeness of prompt and concept below which the concept is never predicted; -1 never
+            skips.
+    """
+
+    push: float = 0.5
+    threshold: float = 0.3
+    softness: float = 0.2
+    memory: float = 0.7
+    probes: int = 3
+    idle: int = 5
+    busy: int = 2
+    far: float = -1.0
+
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
+        "adaptive": dict(),
+        "every_step": dict(idle=1, busy=1),
+    }
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "push": (0.0, 100.0),
+        "threshold": (-10.0, 10.0),
+        "softness": (1e-6, 10.0),
+        "memory": (0.0, 1.0),
+        "probes": (1, 10_000),
+        "idle": (1, 10_000),
+        "busy": (1, 10_000),
+        "far": (-1.0, 1.0),
+    }
+
+    @property
+    def needs(self) -> Needs:
+        """One prediction per concept."""
+        return "each"
+
+    def start(self, start: Start) -> Evidence:
+        """No evidence; a likeness that is unknown leaves every concept possible."""
+        return Evidence(
+            shared=torch.zeros_like(start.weights),
+            size=torch.zeros_like(start.weights),
+            direction=start.latents.new_zeros(len(start.weights), *start.latents.shape),
+            near=~(start.likeness < self.far),
+        )
+
+    def _gate(self, evidence: Evidence) -> Float[Tensor, "concepts batch"]:
+        """0 up to the threshold, 1 from threshold + softness on, smooth between."""
+        rise = ((evidence.presence - self.threshold) / self.softness).clamp(0, 1)
+        return rise * rise * (3 - 2 * rise)
+
+    def wants(
+        self, step: Step, state: Evidence, weights: Float[Tensor, "concepts batch"]
+    ) -> Bool[Tensor, "concepts batch"]:
+        """The first steps; then now and then, more often where the gate is open."""
+        possible = state.near & (weights != 0)
+        if step.index < self.probes:
+            return possible
+        since = step.index - self.probes
+        open_ = self._gate(state) > 0
+        due = torch.where(open_, since % self.busy == 0, since % self.idle == 0)
+        return possible & due
+
+    def step(
+        self, predictions: Predictions, step: Step, state: Evidence
+    ) -> tuple[Float[Tensor, "batch channel *space"], Evidence]:
+        """Plain guidance without the concepts' share, and the new evidence."""
+        prompt = predictions.prompt - predictions.unconditional
+        seen = predictions.evaluated
+        new = predictions.concepts - predictions.unconditional
+        direction = torch.where(predictions.per_image(seen), new, state.direction)
+        shared = (new * prompt).flatten(2).sum(-1)
+        size = new.pow(2).flatten(2).sum(-1)
+        carried = Evidence(
+            shared=torch.where(seen, self.memory * state.shared + shared, state.shared),
+            size=torch.where(seen, self.memory * state.size + size, state.size),
+            direction=direction,
+            near=state.near,
+        )
+        amount = self._gate(carried) * (1 + self.push) * carried.presence.clamp(min=0)
+        force = predictions.per_image(predictions.weights * amount)
+        kept = prompt - (force * direction).sum(0)
+        return predictions.unconditional + step.guidance_scale * kept, carried

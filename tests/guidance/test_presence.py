@@ -1,0 +1,108 @@
+"""Presence guidance: removes what is there, leaves what is not, and asks rarely."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tadasu.guidance.presence import Evidence, PresenceGuidance
+from tadasu.guidance.rule import Predictions, Start, Step
+
+Make = Callable[..., Predictions]
+
+
+def fresh(rule: PresenceGuidance, likeness: float = torch.nan, concepts: int = 1) -> Evidence:
+    return rule.start(
+        Start(
+            count=20,
+            weights=torch.ones(concepts, 1),
+            latents=torch.zeros(1, 1, 3),
+            likeness=torch.full((concepts, 1), likeness),
+        )
+    )
+
+
+def test_exactly_the_concepts_share_is_removed(predictions: Make, at: Callable[..., Step]) -> None:
+    """Δ_p = 0.6·Δ_n + something perpendicular: the perpendicular part is what is left."""
+    rule = PresenceGuidance(push=0.0)
+    given = predictions([1, 1, 1], [1 + 0.6 * 2, 1, 1 + 5], [3, 1, 1])
+    guided, state = rule.step(given, at(), fresh(rule))
+    assert state.presence.item() == pytest.approx(0.6)
+    assert guided.flatten().tolist() == pytest.approx([1, 1, 1 + 2 * 5])
+
+
+def test_push_mirrors_the_share(predictions: Make, at: Callable[..., Step]) -> None:
+    rule = PresenceGuidance(push=1.0)
+    given = predictions([0, 0, 0], [2, 0, 5], [2, 0, 0])
+    guided, _ = rule.step(given, at(), fresh(rule))
+    assert guided.flatten().tolist() == pytest.approx([-2 * 2, 0, 2 * 5])
+
+
+@pytest.mark.parametrize("prompt", [[0, 3, 5], [-2, 3, 0], [0.5, 3, 0]])
+def test_a_prompt_without_the_concept_is_untouched(
+    predictions: Make, at: Callable[..., Step], prompt: list[float]
+) -> None:
+    rule = PresenceGuidance()
+    given = predictions([0, 0, 0], prompt, [2, 0, 0])
+    guided, _ = rule.step(given, at(), fresh(rule))
+    assert torch.equal(guided, given.cfg(2.0))
+
+
+def test_size_of_predictions_does_not_matter(predictions: Make, at: Callable[..., Step]) -> None:
+    rule = PresenceGuidance()
+    small, _ = rule.step(predictions([0] * 3, [0.02, 0.01, 0], [0.03, 0, 0]), at(), fresh(rule))
+    large, _ = rule.step(predictions([0] * 3, [20, 10, 0], [30, 0, 0]), at(), fresh(rule))
+    torch.testing.assert_close(small * 1000, large)
+
+
+def run_gate(rule: PresenceGuidance, presence: float, steps: int) -> list[int]:
+    """At which steps the row is predicted when presence is constant."""
+    state, asked = fresh(rule), []
+    weights = torch.ones(1, 1)
+    for index in range(steps):
+        step = Step(index=index, count=steps, guidance_scale=2.0, signal=0.5, noise=0.9)
+        wanted = rule.wants(step, state, weights)
+        direction = torch.tensor([[[[2.0, 0.0, 0.0]]]])
+        blank = torch.zeros(1, 1, 3)
+        given = Predictions(
+            unconditional=blank,
+            prompt=blank + presence * direction[0],
+            concepts=direction if wanted.any() else blank[None],
+            evaluated=wanted,
+            weights=weights,
+            latents=blank,
+        )
+        guided, state = rule.step(given, step, state)
+        expected = -rule.push * presence * 2 * 2 if presence > 0.5 else given.cfg(2.0)[0, 0, 0]
+        assert guided[0, 0, 0] == pytest.approx(float(expected), abs=1e-5)
+        if wanted.any():
+            asked.append(index)
+    return asked
+
+
+def test_rows_are_rare_for_harmless_prompts_and_the_last_direction_is_held() -> None:
+    rule = PresenceGuidance()
+    assert run_gate(rule, 0.0, 20) == [0, 1, 2, 3, 8, 13, 18]
+    assert run_gate(rule, 1.0, 20) == [0, 1, 2, *range(3, 20, 2)]
+    assert run_gate(dataclasses.replace(rule, idle=1, busy=1), 1.0, 5) == [0, 1, 2, 3, 4]
+
+
+def test_a_prompt_far_from_the_concept_is_never_asked_about(at: Callable[..., Step]) -> None:
+    weights = torch.ones(1, 1)
+    rule = PresenceGuidance(far=0.2)
+    assert not rule.wants(at(), fresh(rule, 0.1), weights).any()
+    assert rule.wants(at(), fresh(rule, 0.3), weights).all()
+    assert rule.wants(at(), fresh(rule), weights).all()
+    always = PresenceGuidance()
+    assert always.wants(at(), fresh(always, -0.9), weights).all()
+
+
+def test_two_concepts_are_judged_apart(predictions: Make, at: Callable[..., Step]) -> None:
+    rule = PresenceGuidance(push=0.0)
+    given = predictions([0, 0, 0], [2, 0, 5], [2, 0, 0], [0, 7, 0])
+    guided, state = rule.step(given, at(), fresh(rule, concepts=2))
+    assert state.presence.flatten().tolist() == pytest.approx([1.0, 0.0])
+    assert guided.flatten().tolist() == pytest.approx([0, 0, 10])
