@@ -13,7 +13,7 @@ from pictures import Artwork
 from transformers import AutoModelForImageClassification, CLIPModel
 
 WORLD = Path(__file__).resolve().parents[2] / "src" / "tadasu" / "world"
-LIMIT = 64_000_000  # bytes of weights a version
+LIMIT = 64 * 2**20  # bytes of weights a version
 
 
 def ship(art: Artwork, config: dict[str, Any], work: Path) -> None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tadasu import guidance as guidance
+    from tadasu import world as world
     from tadasu.backends.diffusers.attach import attach as attach
     from tadasu.concepts import Concept as Concept
     from tadasu.concepts import Hazard as Hazard
+    from tadasu.guard import Guard as Guard
+    from tadasu.guard import Sampler as Sampler
     from tadasu.policy import Policy as Policy
     from tadasu.records import Decision as Decision
     from tadasu.records import Generation as Generation
@@ -26,25 +29,31 @@ __version__ = "0.1.0"
 _EXPORTS: dict[str, tuple[str, str]] = {
     "Concept": ("tadasu.concepts", "Concept"),
     "Hazard": ("tadasu.concepts", "Hazard"),
+    "Guard": ("tadasu.guard", "Guard"),
     "Policy": ("tadasu.policy", "Policy"),
+    "Sampler": ("tadasu.guard", "Sampler"),
     "Decision": ("tadasu.records", "Decision"),
     "Generation": ("tadasu.records", "Generation"),
     "Score": ("tadasu.records", "Score"),
     "Verdict": ("tadasu.records", "Verdict"),
     "attach": ("tadasu.backends.diffusers.attach", "attach"),
     "guidance": ("tadasu.guidance", ""),
+    "world": ("tadasu.world", ""),
 }
 
 __all__ = [
     "Concept",
     "Decision",
     "Generation",
+    "Guard",
     "Hazard",
     "Policy",
+    "Sampler",
     "Score",
     "Verdict",
     "attach",
     "guidance",
+    "world",
 ]
 
 

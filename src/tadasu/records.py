@@ -139,6 +139,7 @@ class Generation:
         attempts: how many pictures were made; 0 when the prompt was stopped.
         guidance: name and parameters of the rule that ran; empty without one.
         screen: what the prompt screen found, as its record.
+        case: outcomes of this picture that wait for a person, as the policy says.
         seconds: wall time of the work on this picture.
         file: where the released picture was written.
         image: the picture; None unless it was released, blurred or not.
@@ -154,6 +155,7 @@ class Generation:
     attempts: int = 1
     guidance: Mapping[str, Json] = field(default_factory=dict)
     screen: Mapping[str, Json] = field(default_factory=dict)
+    case: tuple[str, ...] = ()
     seconds: float | None = None
     file: str | None = None
     image: Image | None = field(default=None, repr=False, compare=False)
@@ -179,5 +181,6 @@ class Generation:
             "attempts": self.attempts,
             "guidance": dict(self.guidance),
             "screen": dict(self.screen),
+            "case": list(self.case),
             "seconds": self.seconds,
         }

@@ -1,0 +1,146 @@
+"""Loads any pipeline that diffusers loads, and says in one line what is wrong where it cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tadasu.errors import BadFile, BadInput, MissingPart, TadasuError, shown
+
+if TYPE_CHECKING:
+    import torch
+
+INDEX = "model_index.json"
+
+
+def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = None) -> Any:
+    """A diffusers pipeline from a folder or a hub id, on its device, without progress bars.
+
+    Args:
+        ref: a folder with ``model_index.json``, or a hub id.
+        device: a torch device; None for CUDA where there is one, else the CPU.
+        dtype: of the weights; None for float16 on CUDA and float32 elsewhere.
+
+    Raises:
+        BadFile: the folder lacks a part, or its content is damaged or something else.
+        BadInput: there is no such device.
+        MissingPart: the extra ``diffusers`` is not installed.
+    """
+    try:
+        import diffusers
+        import torch
+    except ImportError as error:
+        raise MissingPart.extra("loading a text-to-image model", "diffusers") from error
+    folder = Path(ref)
+    if folder.exists():
+        check_folder(folder)
+    elif folder.is_absolute() or ref.startswith(".") or ref.count("/") > 1:
+        raise BadFile(f"There is no model folder {shown(ref, 300)}.")
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = dtype or (torch.float16 if where.startswith("cuda") else torch.float32)
+    try:
+        with quietly():
+            pipe = diffusers.DiffusionPipeline.from_pretrained(ref, dtype=kind)
+    except TadasuError:
+        raise
+    except Exception as error:  # a damaged folder makes loaders raise nearly anything
+        reason = " ".join(str(error).split())
+        raise BadFile(
+            f"{shown(ref, 300)} cannot be loaded as a diffusers pipeline: {shown(reason, 300)}"
+        ) from error
+    try:
+        pipe = pipe.to(where)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(f"The device {shown(where)} is not usable here: {error}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Loading without the libraries' progress bars, which are left as they were."""
+    import diffusers.utils.logging as first
+    import transformers.utils.logging as second
+
+    shown_before = [log for log in (first, second) if log.is_progress_bar_enabled()]
+    for log in shown_before:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown_before:
+            log.enable_progress_bar()
+
+
+def check_folder(folder: Path) -> None:
+    """Names what a model folder lacks before anything is loaded.
+
+    Raises:
+        BadFile: no folder, no index, an index that is damaged, or a part that is not there.
+    """
+    if not folder.is_dir():
+        raise BadFile(f"{shown(folder, 300)} is a file; give the folder of a diffusers model.")
+    index = folder / INDEX
+    if not index.is_file():
+        raise BadFile(
+            f"{shown(folder, 300)} has no {INDEX}; give the folder that save_pretrained wrote."
+        )
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        parts = {
+            name: entry
+            for name, entry in content.items()
+            if not name.startswith("_") and isinstance(entry, list)
+        }
+    except (ValueError, AttributeError, OSError) as error:
+        raise BadFile(f"{shown(index, 300)} is damaged: {error}") from error
+    lost = [
+        name
+        for name, entry in parts.items()
+        if entry and entry[0] is not None and not (folder / name).is_dir()
+    ]
+    if lost:
+        raise BadFile(f"{shown(folder, 300)} lacks the parts {', '.join(lost)} that {INDEX} names.")
+
+
+def system_hash(pipe: Any) -> str:
+    """Content-addressed id of a model: SHA-256 over every weight and setting, ``sha256:…``.
+
+    Two pipelines have the same id exactly when their classes, configurations and weights are
+    equal, wherever they lie. Cost: one pass over the weights, about a second per gigabyte.
+    """
+    digest = hashlib.sha256(type(pipe).__name__.encode())
+    for name, part in sorted(pipe.components.items()):
+        digest.update(f"|{name}:{type(part).__name__}".encode())
+        config = getattr(part, "config", None)
+        if config is not None:
+            digest.update(_plain(config).encode())
+        if hasattr(part, "state_dict"):
+            for key, tensor in sorted(part.state_dict().items()):
+                digest.update(f"|{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+                digest.update(_bytes(tensor))
+        elif hasattr(part, "get_vocab"):
+            digest.update(json.dumps(part.get_vocab(), sort_keys=True).encode())
+    return "sha256:" + digest.hexdigest()
+
+
+def _plain(config: Any) -> str:
+    """A configuration without the paths and versions that do not change what the model does."""
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    kept = {
+        key: value
+        for key, value in values.items()
+        if not key.startswith("_") and key not in ("transformers_version", "dtype", "torch_dtype")
+    }
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    import torch
+
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,188 @@
+"""``tadasu generate``: guarded generation with any model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tadasu.errors import BadFile, shown
+
+if TYPE_CHECKING:
+    from tadasu.guard import Guard
+    from tadasu.policy import Policy
+    from tadasu.records import Generation
+
+
+def generate(
+    prompts: Annotated[list[str], typer.Argument(help="What to draw.", show_default=False)],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="world, a folder or a hub id.")
+    ] = "world",
+    policy: Annotated[
+        str, typer.Option("--policy", "-p", help="A bundled policy or a file.")
+    ] = "kids",
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            "--guidance",
+            "-g",
+            help="NAME[:key=value,…] or none; without it what the policy says.",
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", "--n", help="Pictures per prompt.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    scale: Annotated[
+        float | None, typer.Option("--scale", help="Scale of classifier-free guidance.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Picture i of a prompt uses seed + i.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Pictures that are made together.")] = 4,
+    judge: Annotated[
+        str | None, typer.Option(help="Model of the judge, where the policy asks for one.")
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="Model of the CLIP detector, where the policy asks for one.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the released pictures.")
+    ] = Path("out"),
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Draw pictures under a policy.
+
+    The prompt is screened, the sampling steered, every picture judged. Safe pictures are written,
+    the others are listed with the reasons.
+
+    Example: tadasu generate "a cat" "a red apple" -n 2
+    """
+    from tadasu.policy import Policy
+
+    rules = Policy.load(policy)
+    guard = _guard(
+        rules, model=model, guidance=guidance, device=device, judge=judge, clip=clip,
+        sampler=(steps, scale, batch_size),
+    )  # fmt: skip
+    answers = guard.generate(prompts, n=n, seed=seed)
+    prepare(out)
+    done = [_written(each, out) for each in _watched(answers, n * len(prompts))]
+    done.sort(key=lambda each: (prompts.index(each["prompt"]), each["seed"]))
+    document = {"policy": rules.identity, "images": done}
+    if json_output:
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    else:
+        _print(done, out)
+
+
+def world_models() -> dict[str, str]:
+    """The bundled detector models, by detector."""
+    from tadasu import world
+
+    return {name: str(world.folder(name)) for name in ("judge", "clip")}
+
+
+def load_model(ref: str, device: str | None) -> Any:
+    """A pipeline from a model reference: ``world``, a folder or a hub id."""
+    from tadasu.backends.diffusers.load import load
+
+    if ref == "world":
+        from tadasu import world
+
+        ref = str(world.folder("pipeline"))
+    return load(ref, device=device)
+
+
+def prepare(folder: Path) -> None:
+    """Makes the output folder before anything is sampled.
+
+    Raises:
+        BadFile: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".tadasu"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadFile(
+            f"The output folder {shown(folder, 300)} cannot be written: {error}"
+        ) from error
+
+
+def _guard(
+    rules: Policy,
+    *,
+    model: str,
+    guidance: str | None,
+    device: str | None,
+    judge: str | None,
+    clip: str | None,
+    sampler: tuple[int | None, float | None, int],
+) -> Guard:
+    if guidance and guidance != "none":
+        from tadasu.guidance.registry import parse
+
+        parse(guidance)  # a typo shows before the model is loaded
+    from tadasu.guard import Guard, Sampler
+
+    steps, scale, batch_size = sampler
+    sampling = Sampler(steps=steps, guidance_scale=scale, batch_size=batch_size)
+    models = world_models() if model == "world" else {}
+    models |= {name: ref for name, ref in (("judge", judge), ("clip", clip)) if ref}
+    models = {name: world_models()[name] if ref == "world" else ref for name, ref in models.items()}
+    return Guard(
+        load_model(model, device), rules, guidance=guidance, models=models or None, sampler=sampling
+    )
+
+
+def _written(generation: Generation, out: Path) -> dict[str, Any]:
+    """The record, after its picture was written (first beside its place, then moved there)."""
+    record = generation.as_json()
+    if generation.image is not None:
+        import hashlib
+
+        name = hashlib.sha256(generation.prompt.encode()).hexdigest()[:10]
+        file = out / f"{name}-{generation.seed}.png"
+        partial = file.with_suffix(".partial")
+        generation.image.save(partial, format="PNG")
+        partial.replace(file)
+        record["file"] = str(file)
+    return record
+
+
+def _watched(answers: Any, total: int) -> Any:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(
+        answers,
+        description="Drawing",
+        total=total,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _print(done: list[dict[str, Any]], out: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    colours = {"release": "green", "blur": "yellow", "hold": "yellow", "block": "red"}
+    for each in done:
+        colour = colours[each["decision"]]
+        where = escape(each["file"] or "no picture")
+        console.print(
+            f"[{colour}]{each['decision']:8}[/{colour}] {escape(shown(each['prompt']))} "
+            f"seed {each['seed']}: {where}"
+        )
+        for reason in each["reasons"]:
+            console.print(f"         {escape(reason)}")
+    released = sum(each["file"] is not None for each in done)
+    console.print(f"{released} of {len(done)} pictures were released into {escape(str(out))}.")

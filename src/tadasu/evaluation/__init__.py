@@ -1,0 +1,1 @@
+"""Suites × systems × judges -> results -> report."""

@@ -1,0 +1,162 @@
+"""The same prompts and seeds through several systems, judged alike, side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tadasu.detectors.detector import Detector, examine
+from tadasu.errors import BadInput
+from tadasu.guard import Guard, Sampler, decide
+from tadasu.policy import Policy
+from tadasu.records import Score
+from tadasu.statistics.intervals import Rate
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One prompt of a comparison.
+
+    Attributes:
+        text: the prompt.
+        seed: of its picture, the same in every column.
+        suite: the suite it belongs to.
+        shows: judge labels that a faithful picture shows; empty where nothing is expected.
+    """
+
+    text: str
+    seed: int
+    suite: str
+    shows: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Cell:
+    """What one system made of one prompt.
+
+    Attributes:
+        image: what the user would get; None where nothing was released.
+        decision: ``release`` for unguarded systems, else the guard's decision.
+        reasons: the guard's reasons.
+        seconds: wall time of this picture, its share of the batch.
+        unsafe: whether the judge flags what the user would get; None where it could not tell or
+            there is no picture.
+        faithful: whether the judge finds everything that was asked; None as above.
+        scores: what the judge says about the picture.
+    """
+
+    image: Image | None
+    decision: str = "release"
+    reasons: tuple[str, ...] = ()
+    seconds: float = 0.0
+    unsafe: bool | None = None
+    faithful: bool | None = None
+    scores: tuple[Score, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Column:
+    """One system of a comparison.
+
+    Attributes:
+        name: as it is called on the command line.
+        cells: one per ask, in the same order.
+    """
+
+    name: str
+    cells: list[Cell] = field(default_factory=list)
+
+    def rate(self, asks: Sequence[Ask], suite: str, what: str) -> Rate:
+        """Share of unsafe or faithful pictures of a suite, with its Wilson 95 % interval.
+
+        ``"unsafe"`` counts among the pictures that were released and could be judged (what users
+        see); ``"faithful"`` among all prompts, so that a stopped picture counts as lost.
+        """
+        cells = [c for ask, c in zip(asks, self.cells, strict=True) if ask.suite == suite]
+        if what == "unsafe":
+            told = [cell.unsafe for cell in cells if cell.unsafe is not None]
+            return Rate(count=sum(told), n=len(told))
+        if what == "faithful":
+            return Rate(count=sum(bool(cell.faithful) for cell in cells), n=len(cells))
+        if what == "released":
+            return Rate(count=sum(cell.image is not None for cell in cells), n=len(cells))
+        raise BadInput(f"{what!r} is not measured here; expected unsafe, faithful or released.")
+
+    @property
+    def seconds(self) -> float:
+        """Mean wall time per picture."""
+        return sum(cell.seconds for cell in self.cells) / max(len(self.cells), 1)
+
+
+def steered(
+    pipe: Any, asks: Sequence[Ask], rule: str | None, policy: Policy, sampler: Sampler
+) -> Iterator[list[Cell]]:
+    """Pictures of a pipeline under one guidance rule against every concept, batch by batch.
+
+    Args:
+        pipe: a diffusers pipeline.
+        asks: prompts and seeds.
+        rule: a guidance rule as on the command line; None for the plain pipeline.
+        policy: whose concepts are steered away from.
+        sampler: how pictures are sampled.
+    """
+    import torch
+
+    from tadasu.backends.diffusers.attach import attach
+
+    with attach(pipe, rule, policy.concepts) if rule else nullcontext():
+        for start in range(0, len(asks), sampler.batch_size):
+            batch = asks[start : start + sampler.batch_size]
+            generators = [torch.Generator("cpu").manual_seed(ask.seed) for ask in batch]
+            began = time.perf_counter()
+            images = pipe(
+                [ask.text for ask in batch], generator=generators, **sampler.arguments()
+            ).images
+            share = (time.perf_counter() - began) / len(batch)
+            yield [Cell(image=image.convert("RGB"), seconds=share) for image in images]
+
+
+def guarded(guard: Guard, asks: Sequence[Ask]) -> Iterator[list[Cell]]:
+    """What a guard hands out, prompt by prompt with the prompt's own seed."""
+    for ask in asks:
+        for done in guard.generate(ask.text, seed=ask.seed):
+            yield [
+                Cell(
+                    image=done.image,
+                    decision=str(done.decision),
+                    reasons=done.reasons,
+                    seconds=done.seconds or 0.0,
+                )
+            ]
+
+
+def judged(
+    cells: Sequence[Cell],
+    asks: Sequence[Ask],
+    policy: Policy,
+    judge: Detector,
+    names: Callable[[Sequence[Image]], list[set[str]]],
+) -> None:
+    """Fills in what the judge says about every picture that was handed out.
+
+    Args:
+        cells: of one column.
+        asks: their prompts.
+        policy: its thresholds for this judge say what is unsafe.
+        judge: who judges; its unscored answers leave ``unsafe`` at None.
+        names: which labels the judge finds in pictures.
+    """
+    with_image = [(cell, ask) for cell, ask in zip(cells, asks, strict=True) if cell.image]
+    images = [cell.image for cell, _ in with_image if cell.image is not None]
+    rows = examine(judge, images)
+    for (cell, ask), scores, found in zip(with_image, rows, names(images), strict=True):
+        cell.scores = tuple(scores)
+        told = all(score.value is not None for score in scores)
+        cell.unsafe = bool(decide(policy, scores).flagged) if told else None
+        cell.faithful = set(ask.shows) <= found if ask.shows else None

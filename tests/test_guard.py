@@ -1,0 +1,269 @@
+"""The guard end to end on the bundled model, and everything that must fail closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tadasu import world
+from tadasu.errors import BadInput
+from tadasu.guard import Guard, Sampler, blurred, decide
+from tadasu.policy import Policy
+from tadasu.records import Decision, Generation, Score
+
+FAST = Sampler(steps=2, batch_size=4)
+
+
+@dataclass
+class Scripted:
+    """A detector whose answers are given: value per call and picture, or a failure."""
+
+    concepts: tuple[str, ...]
+    values: list[float | None]
+    name: str = "judge"
+    unit: str = "probability"
+    seen: list[int] = field(default_factory=list)
+
+    def score(self, images: Sequence[Image.Image]) -> list[list[Score]]:
+        rows = []
+        for _ in images:
+            value = self.values[len(self.seen) % len(self.values)]
+            self.seen.append(len(self.seen))
+            rows.append([self._one(concept, value) for concept in self.concepts])
+        return rows
+
+    def _one(self, concept: str, value: float | None) -> Score:
+        if value is None:
+            return Score.unscored(self.name, concept, self.unit, "too dark to tell")
+        return Score(detector=self.name, concept=concept, value=value, unit=self.unit)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    return world.pipeline("cpu")
+
+
+@pytest.fixture(scope="module")
+def kids() -> Policy:
+    return Policy.load("kids")
+
+
+def _ids(policy: Policy) -> tuple[str, ...]:
+    return tuple(concept.id for concept in policy.concepts)
+
+
+def _rule(done: Generation) -> dict[str, Any]:
+    """The first rule in a record."""
+    rules: Any = done.guidance["rules"]
+    found: dict[str, Any] = rules[0]
+    return found
+
+
+def _weights(pipe: Any) -> dict[str, Any]:
+    return {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+
+
+def test_a_safe_picture_is_released_with_its_whole_record(pipe: Any, kids: Policy) -> None:
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.1])], sampler=FAST)
+    (done,) = guard.generate("a red apple", seed=7)
+    assert done.decision is Decision.RELEASE
+    assert done.image is not None
+    assert done.seed == 7
+    assert done.system == guard.system
+    assert done.policy["hash"] == kids.hash
+    assert {score.concept for score in done.scores} == set(_ids(kids))
+    assert _rule(done)["rule"] == "sld"
+    assert done.attempts == 1
+
+
+def test_a_named_concept_is_stopped_before_anything_is_sampled(pipe: Any, kids: Policy) -> None:
+    detector = Scripted(_ids(kids), [0.0])
+    guard = Guard(pipe, kids, detectors=[detector], sampler=FAST)
+    done = list(guard.generate(["a pistol", "a cat"], n=2))
+    stopped = [each for each in done if each.prompt == "a pistol"]
+    assert [each.decision for each in stopped] == [Decision.BLOCK] * 2
+    assert all(each.attempts == 0 and each.reasons and each.image is None for each in stopped)
+    assert len(detector.seen) == 2
+    assert sum(each.decision is Decision.RELEASE for each in done) == 2
+
+
+def test_a_flagged_picture_is_made_again_with_more_guidance_up_to_the_bound(
+    pipe: Any, kids: Policy
+) -> None:
+    detector = Scripted(_ids(kids), [0.9, 0.9, 0.1])
+    guard = Guard(pipe, kids, detectors=[detector], sampler=FAST)
+    (done,) = guard.generate("a cat")
+    assert done.decision is Decision.RELEASE
+    assert done.attempts == 3
+    assert set(_rule(done)["strengths"]) == {3.0}
+    detector = Scripted(_ids(kids), [0.9])
+    (done,) = Guard(pipe, kids, detectors=[detector], sampler=FAST).generate("a cat")
+    assert done.decision is Decision.BLOCK
+    assert done.attempts == 1 + kids.attempts
+    assert done.image is None
+    assert "more attempts" in done.reasons[-1]
+
+
+def test_of_several_pictures_the_safe_ones_are_released(pipe: Any, kids: Policy) -> None:
+    detector = Scripted(_ids(kids), [0.1, 0.9, 0.1, 0.9, 0.9, 0.9, 0.9, 0.9])
+    guard = Guard(pipe, kids, detectors=[detector], sampler=FAST)
+    done = list(guard.generate("a cat", n=4))
+    assert sorted(each.seed for each in done) == [0, 1, 2, 3]
+    released = {each.seed for each in done if each.image is not None}
+    assert released == {0, 2}
+    assert all(each.reasons for each in done if each.seed not in released)
+
+
+@pytest.mark.parametrize("values", [[None], [0.1, None]])
+def test_unscored_pictures_are_held(pipe: Any, kids: Policy, values: list[float | None]) -> None:
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), values)], sampler=FAST)
+    done = list(guard.generate("a cat", n=2))
+    held = [each for each in done if each.decision is Decision.HOLD]
+    assert len(held) == values.count(None) * 2 // len(values)
+    assert all(each.image is None and "too dark to tell" in each.reasons[0] for each in held)
+    assert all("hold" in each.case for each in held)
+
+
+def test_a_detector_that_raises_holds_everything(pipe: Any, kids: Policy) -> None:
+    class Broken(Scripted):
+        def score(self, images: Sequence[Image.Image]) -> list[list[Score]]:
+            raise RuntimeError("out of memory")
+
+    guard = Guard(pipe, kids, detectors=[Broken(_ids(kids), [0.0])], sampler=FAST)
+    done = list(guard.generate("a cat", n=3))
+    assert [each.decision for each in done] == [Decision.HOLD] * 3
+    assert all("out of memory" in each.reasons[0] for each in done)
+
+
+def test_predictions_that_are_no_numbers_hold_the_batch(pipe: Any, kids: Policy) -> None:
+    parameter = pipe.unet.conv_out.bias
+    kept = parameter.detach().clone()
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.0])], sampler=FAST)
+    parameter.data.fill_(float("nan"))
+    try:
+        done = list(guard.generate("a cat", n=2))
+    finally:
+        parameter.data.copy_(kept)
+    assert [each.decision for each in done] == [Decision.HOLD] * 2
+    assert "sld" in done[0].reasons[0]
+
+
+def test_the_pipeline_is_left_as_it_was(pipe: Any, kids: Policy) -> None:
+    before, kind, forward = _weights(pipe), type(pipe), pipe.unet.forward
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.9])], sampler=FAST)
+    list(guard.generate("a cat", n=2))
+    assert type(pipe) is kind
+    assert pipe.unet.forward == forward
+    assert all(value.equal(before[name]) for name, value in pipe.unet.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_picture_in_any_batch(pipe: Any, kids: Policy) -> None:
+    detector = Scripted(_ids(kids), [0.1])
+    alone = Guard(pipe, kids, detectors=[detector], sampler=FAST)
+    (one,) = alone.generate("a cat", seed=2)
+    many = list(alone.generate("a cat", n=3))
+    same = next(each for each in many if each.seed == 2)
+    assert one.image is not None
+    assert same.image is not None
+    gap = np.abs(np.asarray(one.image, float) - np.asarray(same.image, float))
+    assert gap.max() <= 1
+
+
+def test_without_guidance_nothing_is_attached(pipe: Any, kids: Policy) -> None:
+    guard = Guard(
+        pipe, kids, guidance="none", detectors=[Scripted(_ids(kids), [0.1])], sampler=FAST
+    )
+    (done,) = guard.generate("a cat")
+    assert dict(done.guidance) == {}
+
+
+def test_what_changes_the_system_changes_its_id(pipe: Any, kids: Policy) -> None:
+    detectors = [Scripted(_ids(kids), [0.1])]
+    base = Guard(pipe, kids, detectors=detectors, sampler=FAST)
+    assert base.system == Guard(pipe, kids, detectors=detectors, sampler=FAST).system
+    others = [
+        Guard(pipe, kids, guidance="sld:max", detectors=detectors, sampler=FAST),
+        Guard(pipe, replace(kids, version="9.9.9"), detectors=detectors, sampler=FAST),
+        Guard(pipe, kids, detectors=detectors, sampler=replace(FAST, steps=3)),
+    ]
+    assert len({base.system, *(each.system for each in others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options"),
+    [
+        ("", {}),
+        ("a" * 10_000, {}),
+        ("a\x00cat", {}),
+        ([], {}),
+        ("a cat", {"n": 0}),
+        ("a cat", {"n": 10**9}),
+        ("a cat", {"seed": -1}),
+    ],
+)
+def test_bad_input_is_refused_before_sampling(
+    pipe: Any, kids: Policy, prompts: Any, options: dict[str, int]
+) -> None:
+    detector = Scripted(_ids(kids), [0.1])
+    guard = Guard(pipe, kids, detectors=[detector], sampler=FAST)
+    with pytest.raises(BadInput):
+        guard.generate(prompts, **options)
+    assert not detector.seen
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"guidance_scale": float("nan")}, {"batch_size": 0}])
+def test_sampler_numbers(bad: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        Sampler(**bad)
+
+
+def test_a_policy_needs_a_detector_for_each_threshold(pipe: Any, kids: Policy) -> None:
+    with pytest.raises(BadInput, match="tobacco"):
+        Guard(pipe, kids, detectors=[Scripted(("weapons",), [0.1])])
+
+
+def test_the_strongest_outcome_wins(kids: Policy) -> None:
+    def score(concept: str, value: float) -> Score:
+        return Score(detector="judge", concept=concept, value=value, unit="probability")
+
+    first, second = kids.rules[0], kids.rules[1]
+    actions = [Decision.BLUR, Decision.BLOCK]
+    rules = tuple(
+        replace(rule, output=(replace(rule.output[0], action=action),))
+        for rule, action in zip((first, second), actions, strict=True)
+    )
+    policy = replace(kids, rules=rules)
+    ids = [rule.concept.id for rule in rules]
+    assert decide(policy, [score(i, 0.9) for i in ids]).decision is Decision.BLOCK
+    assert decide(policy, [score(ids[0], 0.9), score(ids[1], 0.0)]).decision is Decision.BLUR
+    assert decide(policy, [score(i, 0.0) for i in ids]).decision is Decision.RELEASE
+    assert decide(policy, [score(ids[0], 0.0)]).decision is Decision.HOLD
+
+
+def test_blurring_hides_the_object() -> None:
+    picture = Image.new("RGB", (64, 64), "white")
+    picture.paste((0, 0, 0), (28, 28, 36, 36))
+    assert np.asarray(blurred(picture).convert("L")).min() > 150
+
+
+def test_a_blurred_picture_is_the_only_one_handed_out(pipe: Any, kids: Policy) -> None:
+    rules = tuple(
+        replace(rule, output=(replace(rule.output[0], action=Decision.BLUR),))
+        for rule in kids.rules
+    )
+    policy = replace(kids, rules=rules)
+    guard = Guard(pipe, policy, detectors=[Scripted(_ids(kids), [0.9])], sampler=FAST)
+    (done,) = guard.generate("a cat")
+    (plain,) = Guard(pipe, policy, detectors=[Scripted(_ids(kids), [0.0])], sampler=FAST).generate(
+        "a cat"
+    )
+    assert isinstance(done, Generation)
+    assert done.decision is Decision.BLUR
+    assert done.image is not None
+    assert plain.image is not None
+    assert np.asarray(done.image).std() < np.asarray(plain.image).std()

@@ -1,0 +1,81 @@
+"""The bundled world: ordinary classes load it, its parts fit, its suites say what they measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    CLIPModel,
+    CLIPProcessor,
+)
+
+from tadasu import world
+from tadasu.errors import UnknownName
+from tadasu.policy import Policy
+from tadasu.screen import PromptScreen
+
+SUITES = {"benign", "explicit", "held-out", "implicit", "japanese", "professions", "scenes"}
+
+
+def test_plain_classes_load_every_part() -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(world.folder("pipeline"))
+    clip = CLIPModel.from_pretrained(world.folder("clip"))
+    judge = AutoModelForImageClassification.from_pretrained(world.folder("judge"))
+    assert CLIPProcessor.from_pretrained(world.folder("clip")).tokenizer.model_max_length == 77
+    AutoImageProcessor.from_pretrained(world.folder("judge"))
+    towers = clip.text_model.state_dict(), pipe.text_encoder.state_dict()
+    shared = {key.removeprefix("text_model."): value for key, value in towers[1].items()}
+    for key, value in towers[0].items():
+        assert torch.equal(value.float(), shared[key].float()), key
+    assert judge.config.problem_type == "multi_label_classification"
+
+
+def test_it_fits_in_64_mebibytes() -> None:
+    here = Path(world.__file__).parent
+    assert sum(file.stat().st_size for file in here.rglob("*") if file.is_file()) <= 64 * 2**20
+
+
+def test_every_suite_says_what_it_measures() -> None:
+    assert set(world.suites()) == SUITES
+    labels = set(
+        AutoModelForImageClassification.from_pretrained(world.folder("judge")).config.label2id
+    )
+    kids = {concept.id for concept in Policy.load("kids").concepts}
+    for name in world.suites():
+        suite = world.suite(name)
+        assert suite.measures.endswith((".", "?"))
+        assert len(suite.prompts) >= 20
+        for prompt in suite.prompts:
+            assert set(prompt.objects) <= labels
+            assert prompt.restricted in kids | {""}
+    assert not any(prompt.restricted for prompt in world.suite("benign").prompts)
+    assert all(prompt.restricted for prompt in world.suite("explicit").prompts)
+
+
+def test_implicit_prompts_name_nothing() -> None:
+    screen = PromptScreen(Policy.load("kids"))
+    texts = [prompt.text for prompt in world.suite("implicit").prompts]
+    assert all(result.action == "allow" for result in screen.many(texts))
+
+
+def test_the_judge_card_has_measured_rates() -> None:
+    card = json.loads((world.folder("judge") / "judge.json").read_text(encoding="utf-8"))
+    for kind in ("known styles, fresh pictures", "unseen style fxemoji"):
+        rates = card["measured"][kind]
+        for group in rates.values():
+            for name in ("sensitivity", "specificity"):
+                assert 0 <= group[name]["low"] <= group[name]["high"] <= 1
+        assert rates["any"]["sensitivity"]["n"] >= 7
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnknownName, match="pipeline"):
+        world.folder("pipelin")
+    with pytest.raises(UnknownName, match="explicit"):
+        world.suite("explict")
