@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
+from tadasu.cli.output import messages, print_json, results
 from tadasu.errors import BadFile, BadInput, shown
 
 if TYPE_CHECKING:
     from tadasu.concepts import Concept
     from tadasu.detectors.detector import Detector
     from tadasu.policy import Policy
-    from tadasu.records import Score, Verdict
+    from tadasu.records import Json, Score, Verdict
 
 BATCH = 16
 DEFAULT_THRESHOLD = 0.5
@@ -57,13 +58,12 @@ def judge(
 
     rules = Policy.load(policy)
     detectors = _detectors(rules, tuple(detector or ()), model or [])
-    results = list(_watched(_results(images, detectors, rules), len(images)))
+    found = list(_watched(_results(images, detectors, rules), len(images)))
     if json_output:
-        document = {"policy": rules.identity, "images": [each.as_json() for each in results]}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")  # ASCII: file names may be no text
+        print_json({"policy": rules.identity, "images": [each.as_json() for each in found]})
     else:
-        _print(results)
-    raise typer.Exit(max(each.exit_code for each in results))
+        _print(found)
+    raise typer.Exit(max(each.exit_code for each in found))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +93,10 @@ class Result:
         """2 for a bad file, 1 for flagged or not told, 0 for clean."""
         return 2 if self.error else int(self.flagged is not False)
 
-    def as_json(self) -> dict[str, Any]:
-        """The result as it stands in the JSON document."""
+    def as_json(self) -> dict[str, Json]:
+        """The result as it stands in the JSON document; bytes that are no text are spelt out."""
         return {
-            "file": self.file,
+            "file": os.fsencode(self.file).decode("utf-8", "backslashreplace"),
             "flagged": self.flagged,
             "scores": [verdict.as_json() for verdict in self.verdicts],
             "error": self.error or None,
@@ -194,28 +194,25 @@ def _threshold(detector: Detector, score: Score, policy: Policy) -> float:
     return DEFAULT_THRESHOLD
 
 
-def _watched(results: Iterator[Result], total: int) -> Iterator[Result]:
-    from rich.console import Console
+def _watched(judged: Iterator[Result], total: int) -> Iterator[Result]:
     from rich.progress import track
 
+    console = messages()
     return iter(
         track(
-            results,
+            judged,
             description="Judging",
             total=total,
-            console=Console(stderr=True),
+            console=console,
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=not console.is_terminal,
         )
     )
 
 
-def _print(results: Sequence[Result]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(highlight=False, soft_wrap=True)
-    for result in results:
+def _print(found: Sequence[Result]) -> None:
+    console = results()
+    for result in found:
         name = escape(result.file if result.file.isprintable() else shown(result.file, 300))
         if result.error:
             console.print(f"[red]{name}: not judged. {escape(result.error)}[/red]")
