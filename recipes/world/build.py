@@ -1,6 +1,7 @@
 """Builds the world stage by stage: ``python build.py --config cpu --work DIR STAGE…``.
 
-Stages: artwork, vae, clip, text-to-image, judge, ship. Each resumes from its own checkpoint.
+Stages in order: artwork, vae, captions, clip, text-to-image, decoder, judge, ship. Each resumes from
+its own checkpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 import yaml
 
-STAGES = ("artwork", "vae", "captions", "clip", "text-to-image", "judge", "ship")
+STAGES = ("artwork", "vae", "captions", "clip", "text-to-image", "decoder", "judge", "ship")
 
 
 def main() -> None:
@@ -45,6 +46,10 @@ def run(stage: str, config: dict, packages: Path, work: Path, device: torch.devi
         import vae
 
         vae.train(art, config["vae"], work, device)
+    elif stage == "decoder":
+        import vae
+
+        vae.refine(config["decoder"], work, device)
     elif stage == "captions":
         import captions
 

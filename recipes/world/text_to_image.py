@@ -20,7 +20,7 @@ from pictures import Artwork
 from torch import nn
 from training import Loop
 from transformers import CLIPTextModel, CLIPTokenizer
-from vae import to_tensor
+from vae import latents_of
 
 
 def new_denoiser(config: dict[str, Any], size: int, context: int) -> UNet2DConditionModel:
@@ -37,32 +37,6 @@ def new_denoiser(config: dict[str, Any], size: int, context: int) -> UNet2DCondi
         cross_attention_dim=context,
         attention_head_dim=config["heads"],
     )
-
-
-@torch.no_grad()
-def latents_of(out: Path, device: torch.device) -> torch.Tensor:
-    """Scaled latents of every rendered sample (half precision, cached in ``latents.pt``)."""
-    cache = out / "latents.pt"
-    if cache.exists():
-        return torch.load(cache, weights_only=True)
-    model = (
-        AutoencoderKL.from_pretrained(out / "vae")
-        .to(device, memory_format=torch.channels_last)
-        .eval()
-    )
-    renders = np.load(out / "renders.npy", mmap_mode="r")
-    parts = []
-    for i in range(0, len(renders), 500):
-        x = to_tensor(np.asarray(renders[i : i + 500]), device).contiguous(
-            memory_format=torch.channels_last
-        )
-        with torch.autocast(device.type, torch.bfloat16):
-            parts.append(
-                (model.encode(x).latent_dist.mean * model.config.scaling_factor).half().cpu()
-            )
-    latents = torch.cat(parts)
-    torch.save(latents, cache)
-    return latents
 
 
 @torch.no_grad()

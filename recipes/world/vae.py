@@ -67,12 +67,68 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
         with torch.autocast(device.type, torch.bfloat16):
             posterior = model.encode(x).latent_dist
             decoded = model.decode(posterior.sample()).sample
-        decoded = decoded.float()
-        loss = nn.functional.l1_loss(decoded, x) + 2 * nn.functional.mse_loss(decoded, x)
-        loss = loss + 0.5 * nn.functional.l1_loss(edges(decoded), edges(x))
-        loss = loss + config["kl"] * posterior.kl().mean() / decoded[0].numel()
+        loss = reconstruction_loss(decoded.float(), x)
+        loss = loss + config["kl"] * posterior.kl().mean() / x[0].numel()
         loop.descend(loss, model)
     finish(model, data, out, device)
+
+
+@torch.no_grad()
+def latents_of(out: Path, device: torch.device) -> torch.Tensor:
+    """Scaled latents of every rendered sample (half precision, cached in ``latents.pt``)."""
+    cache = out / "latents.pt"
+    if cache.exists():
+        return torch.load(cache, weights_only=True)
+    model = (
+        AutoencoderKL.from_pretrained(out / "vae")
+        .to(device, memory_format=torch.channels_last)
+        .eval()
+    )
+    renders = np.load(out / "renders.npy", mmap_mode="r")
+    parts = []
+    for i in range(0, len(renders), 500):
+        x = to_tensor(np.asarray(renders[i : i + 500]), device).contiguous(
+            memory_format=torch.channels_last
+        )
+        with torch.autocast(device.type, torch.bfloat16):
+            parts.append(
+                (model.encode(x).latent_dist.mean * model.config.scaling_factor).half().cpu()
+            )
+    latents = torch.cat(parts)
+    torch.save(latents, cache)
+    return latents
+
+
+def reconstruction_loss(decoded: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Pixels and edges."""
+    loss = nn.functional.l1_loss(decoded, x) + 2 * nn.functional.mse_loss(decoded, x)
+    return loss + 0.5 * nn.functional.l1_loss(edges(decoded), edges(x))
+
+
+def refine(config: dict[str, Any], out: Path, device: torch.device) -> None:
+    """Trains the decoder on with the encoder frozen, on the latents the denoiser learned from.
+
+    The latents get a little noise, because generated ones are never exact.
+    """
+    torch.manual_seed(config["seed"])
+    model = AutoencoderKL.from_pretrained(out / "vae").to(device, memory_format=torch.channels_last)
+    for part in (model.encoder, model.quant_conv):
+        part.requires_grad_(False)
+    latents = latents_of(out, device)
+    renders = np.load(out / "renders.npy", mmap_mode="r")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=config["lr"], weight_decay=1e-4)
+    loop = Loop("decoder", config, {"model": model, "optimiser": optimiser}, out / "decoder.pt")
+    rng = np.random.default_rng(loop.seed)
+    for _ in loop.steps():
+        pick = np.sort(rng.integers(0, len(renders), config["batch"]))
+        x = to_tensor(np.asarray(renders[pick]), device)
+        z = latents[torch.from_numpy(pick)].to(device).float()
+        z = (z + config["noise"] * torch.randn_like(z)) / model.config.scaling_factor
+        with torch.autocast(device.type, torch.bfloat16):
+            decoded = model.decode(z.contiguous(memory_format=torch.channels_last)).sample
+        loop.descend(reconstruction_loss(decoded.float(), x), model)
+    model.eval().save_pretrained(out / "vae")
 
 
 @torch.no_grad()
