@@ -1,7 +1,7 @@
 """Builds the world stage by stage: ``python build.py --config cpu --work DIR STAGE…``.
 
-Stages in order: artwork, vae, captions, clip, text-to-image, decoder, judge, ship. Each resumes from
-its own checkpoint.
+Stages in order: artwork, vae, captions, clip, text-to-image, decoder, judge, ship. Each resumes
+from its own checkpoint.
 """
 
 from __future__ import annotations
