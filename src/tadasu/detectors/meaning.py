@@ -23,7 +23,10 @@ NAME = "meaning"
 UNIT = "cosine similarity"
 MAX_PIECES = 32
 _PIECE = re.compile(r"[^,.;:!?\n、。，；：！？]+")
-_SHORTEST_PIECE = 4
+#: In words. Shorter pieces ("masterpiece", "dark") lie near everything.
+_SHORTEST_PIECE = 3
+#: In characters, for scripts without spaces.
+_SHORTEST_DENSE_PIECE = 6
 
 
 class Embedder(Protocol):
@@ -62,7 +65,7 @@ class Meanings:
     """The texts of some concepts, embedded once for many prompts.
 
     Args:
-        concepts: each is described by its prompts and its English names.
+        concepts: each is described by its prompts.
         embedder: what embeds both sides.
 
     Raises:
@@ -113,15 +116,18 @@ class Meanings:
 
 
 def texts_of(concept: Concept) -> tuple[str, ...]:
-    """What describes a concept to an embedder: its prompts, then its English names."""
-    return tuple(dict.fromkeys((*concept.prompts, *concept.names.get("en", ())))) or (concept.text,)
+    """What describes a concept to an embedder: its prompts, or its text where it has none.
+
+    Names are left out: a single word lies near far too much.
+    """
+    return tuple(dict.fromkeys(concept.prompts)) or (concept.text,)
 
 
 def pieces(text: str) -> list[tuple[int, int]]:
     """The whole text and, where it has several, its pieces, as spans; at most 32 in all.
 
-    >>> [("a cat, a dog")[a:b] for a, b in pieces("a cat, a dog")]
-    ['a cat, a dog', 'a cat', 'a dog']
+    >>> [("a red cat, a black dog, art")[a:b] for a, b in pieces("a red cat, a black dog, art")]
+    ['a red cat, a black dog, art', 'a red cat', 'a black dog']
     """
     whole = (0, len(text))
     found = []
@@ -129,9 +135,11 @@ def pieces(text: str) -> list[tuple[int, int]]:
         piece = match.group()
         start = match.start() + len(piece) - len(piece.lstrip())
         end = match.end() - (len(piece) - len(piece.rstrip()))
-        if end - start >= _SHORTEST_PIECE:
+        words = len(text[start:end].split())
+        dense = not text[start:end].isascii() and end - start >= _SHORTEST_DENSE_PIECE
+        if (words >= _SHORTEST_PIECE or dense) and (start, end) != whole:
             found.append((start, end))
-    return [whole] if len(found) < 2 else [whole, *found[: MAX_PIECES - 1]]
+    return [whole, *found[: MAX_PIECES - 1]]
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
