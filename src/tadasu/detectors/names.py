@@ -33,7 +33,7 @@ _DENSE = (
     r"\U0001f000-\U0001faff\U00020000-\U0003ffff"
 )
 _WORD = re.compile(rf"(?:[^\W_{_DENSE}]|[@$!|+€£])+")
-_DENSE_ONE = re.compile(rf"[{_DENSE}]")
+_DENSE_ONE = re.compile(rf"(?![\u3000-\u3004\u3008-\u301f\u30fb])[{_DENSE}]")
 _GAP = re.compile(r"[\s\-_'’.·*~]{1,3}")
 _BREAK = re.compile(r"[.·*~]\s|\n\s*\n")
 _SPELLING_GAP = re.compile(r"[\W_]{1,3}")
@@ -178,11 +178,11 @@ class Lexicon:
 
     def _spelled(self, folded: Folded) -> Iterator[NameHit]:
         text = folded.text
-        for run in _runs(text, [w for w in _split(text)], _INNER_GAP, single=False):
+        for run in _runs(text, _split(text), _INNER_GAP, single=False):
             for reading in _readings("".join(word.text for word in run)):
                 for entry in self._joined.get(reading, ()):
                     yield _hit(folded, entry, run[0].start, run[-1].end, "joined")
-        for run in _runs(text, _split(text), _SPELLING_GAP, single=True):
+        for run in _runs(text, [_calm(w) for w in _split(text)], _SPELLING_GAP, single=True):
             yield from self._in_letters(folded, run)
         letters = [
             _Word(text=match.group(), start=match.start(), end=match.end())
@@ -217,6 +217,12 @@ def _split(text: str) -> list[_Word]:
         _Word(text=match.group(), start=match.start(), end=match.end())
         for match in _WORD.finditer(text)
     ]
+
+
+def _calm(word: _Word) -> _Word:
+    """Without exclamation marks after it."""
+    bare = word.text.rstrip("!") or word.text
+    return _Word(text=bare, start=word.start, end=word.start + len(bare))
 
 
 def _as_it_stands(word: str) -> dict[str, How]:
