@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tadasu.editing.conditional import ConditionalEditing, GatedMap
+from tadasu.editing.conditional import ConditionalEditing
+from tadasu.editing.gated_map import GatedMap
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
 from tadasu.editing.targets import Target, erase
 from tadasu.editing.uce import UnifiedConceptEditing

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from tadasu.editing import artefact
 from tadasu.editing.check import check, condition, require
-from tadasu.editing.conditional import ConditionalEditing, GatedMap
+from tadasu.editing.conditional import ConditionalEditing
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.edit import Edit, check_stack, interference
+from tadasu.editing.gated_map import GatedMap
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
 from tadasu.editing.targets import erase
 from tadasu.editing.uce import UnifiedConceptEditing

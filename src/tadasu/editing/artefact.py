@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tadasu import __version__
-from tadasu.editing.conditional import GatedMap
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.edit import Edit, Map
+from tadasu.editing.gated_map import GatedMap
 from tadasu.errors import BadFile, BadInput, shown
 
 FORMAT = "tadasu-edit/1"

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tadasu.editing.conditional import GatedMap
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.edit import Map
+from tadasu.editing.gated_map import GatedMap
 from tadasu.editing.problem import Problem
 from tadasu.errors import BadInput
 

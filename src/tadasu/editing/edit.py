@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from tadasu.editing.conditional import GatedMap
 from tadasu.editing.context_map import ContextMap
+from tadasu.editing.gated_map import GatedMap
 from tadasu.errors import BadInput, shown
 
 Map = ContextMap | GatedMap

@@ -24,7 +24,6 @@ _NOT_SOLVERS = frozenset(
         "prior",
         "problem",
         "registry",
-        "suggest",
         "targets",
         "tokens",
         "words",

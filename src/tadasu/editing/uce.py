@@ -20,6 +20,7 @@ does not take room that a hard one needs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -55,6 +56,8 @@ class UnifiedConceptEditing:
     tolerance: float | None = 0.1
     empty_prompt: str = "fixed"
     reading: Reading = field(default_factory=Reading)
+
+    presets: ClassVar[tuple[str, ...]] = ("v1", "v2")
 
     @classmethod
     def v1(cls) -> UnifiedConceptEditing:

@@ -1,0 +1,166 @@
+"""Time and error of one solve against a plain loop over layers, on SD 1.5- and SDXL-shaped weights.
+
+    OMP_NUM_THREADS=1 nice python bench/editing_speed.py --out docs/editing/speed
+
+The loop is the published 2025 code: per layer it sums outer products concept by concept and
+multiplies with an explicit inverse. Both start from the same contexts and the same weights. Where
+the loop would take longer than ``--patience`` seconds it runs on some layers and the time is scaled
+to all of them; such rows are marked with ~.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from tadasu.editing.metric import ridge_and_rows, ridge_solve
+
+SHAPES = {
+    "SD 1.5": (768, [320] * 10 + [640] * 10 + [1280] * 12),
+    "SDXL": (2048, [640] * 20 + [1280] * 120),
+}
+
+
+def loop_layer(weight, old, new, kept, ridge):
+    """One layer of the published loop, float32 as published."""
+    left = ridge * weight.clone()
+    right = ridge * torch.eye(weight.shape[1])
+    for c, t in zip(old, new, strict=True):
+        left += torch.outer(weight @ t, c)
+        right += torch.outer(c, c)
+    for c in kept:
+        left += torch.outer(weight @ c, c)
+        right += torch.outer(c, c)
+    return left @ torch.inverse(right)
+
+
+def contexts(count, width, generator):
+    """CLIP-like rows: a shared direction and a spectrum that falls off."""
+    scale = torch.arange(1, width + 1).float() ** -0.5
+    shared = torch.randn(width, generator=generator)
+    rows = torch.randn(count, width, generator=generator) * scale * 4 + shared
+    return rows / rows.norm(dim=1, keepdim=True) * 28
+
+
+def one(width, outputs, count, kept_count, patience, generator):
+    old, new = contexts(count, width, generator), contexts(1, width, generator).expand(count, -1)
+    kept = contexts(kept_count, width, generator)
+    weights = [torch.randn(n, width, generator=generator) / width**0.5 for n in outputs]
+
+    start = time.perf_counter()
+    metric = ridge_and_rows(0.5, kept.double())
+    edit = ridge_solve(metric, old.double(), (new - old).double(), torch.ones(count).double())
+    solved = time.perf_counter() - start
+    A, B = edit.A.float(), edit.B.float()
+    edited = [torch.addmm(weight, weight @ A, B.T) for weight in weights]
+    ours = time.perf_counter() - start
+
+    # Reference in double precision, through a plain inverse, on three layers.
+    C, T, P = old.double(), new.double(), kept.double()
+    right = 0.5 * torch.eye(width, dtype=torch.float64) + C.T @ C + P.T @ P
+    exact = (0.5 * torch.eye(width, dtype=torch.float64) + T.T @ C + P.T @ P) @ torch.inverse(right)
+    some = (0, len(outputs) // 2, len(outputs) - 1)
+    error = max(
+        float((edited[i].double() - weights[i].double() @ exact).norm() / edited[i].norm())
+        for i in some
+    )
+
+    start, done = time.perf_counter(), 0
+    naive = 0.0
+    for weight, ours_weight in zip(weights, edited, strict=True):
+        theirs = loop_layer(weight, old, new, kept, 0.5)
+        naive = max(naive, float((theirs - ours_weight).norm() / ours_weight.norm()))
+        done += 1
+        if time.perf_counter() - start > patience:
+            break
+    loop = (time.perf_counter() - start) * len(outputs) / done
+    return {
+        "solve_s": solved,
+        "ours_s": ours,
+        "loop_s": loop,
+        "loop_layers": done,
+        "layers": len(outputs),
+        "ratio": loop / ours,
+        "error": error,
+        "loop_error": naive,
+    }
+
+
+def plot(rows, path):
+    """Log-log lines as a small SVG, no plotting library needed."""
+    import math
+
+    series = {}
+    for row in rows:
+        for key, name in (("ours_s", "one solve + fold"), ("loop_s", "loop over layers")):
+            series.setdefault((row["shape"], name), []).append((row["concepts"], row[key]))
+    xs = [math.log10(r["concepts"]) for r in rows]
+    ys = [math.log10(r[k]) for r in rows for k in ("ours_s", "loop_s")]
+    low, high = math.floor(min(ys)), math.ceil(max(ys))
+    place = lambda n, s: (  # noqa: E731
+        70 + 420 * math.log10(n) / max(max(xs), 1),
+        300 - 260 * (math.log10(s) - low) / (high - low),
+    )
+    colours = ["#0b6e4f", "#c1666b", "#2e5eaa", "#d4a017"]
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 350" font-family="sans-serif" '
+        'font-size="12"><rect width="720" height="350" fill="white"/>'
+    ]
+    for power in range(low, high + 1):
+        y = place(1, 10**power)[1]
+        parts.append(f'<path d="M70 {y:.0f}H490" stroke="#ddd"/>')
+        parts.append(f'<text x="62" y="{y + 4:.0f}" text-anchor="end">{10.0**power:g} s</text>')
+    for n in sorted({r["concepts"] for r in rows}):
+        parts.append(f'<text x="{place(n, 1)[0]:.0f}" y="320" text-anchor="middle">{n}</text>')
+    parts.append('<text x="280" y="342" text-anchor="middle">concepts</text>')
+    for k, ((shape, name), points) in enumerate(series.items()):
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in points))
+        dash = ' stroke-dasharray="5 4"' if "loop" in name else ""
+        colour = colours[k % 4]
+        parts.append(
+            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>'
+        )
+        parts.append(f'<text x="505" y="{60 + 20 * k}" fill="{colour}">{shape}: {name}</text>')
+    path.write_text("".join(parts) + "</svg>\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/editing/speed"))
+    parser.add_argument("--counts", type=int, nargs="*", default=[1, 10, 100, 1000])
+    parser.add_argument("--kept", type=int, default=100)
+    parser.add_argument("--patience", type=float, default=20.0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.set_grad_enabled(False)
+    rows = []
+    for shape, (width, outputs) in SHAPES.items():
+        for count in args.counts:
+            generator = torch.Generator().manual_seed(count)
+            row = one(width, outputs, count, args.kept, args.patience, generator)
+            rows.append({"shape": shape, "width": width, "concepts": count} | row)
+            print(rows[-1], flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "| shape | concepts | solve s | solve + fold s | loop s | ratio | relative error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        about = "" if r["loop_layers"] == r["layers"] else "~"
+        lines.append(
+            f"| {r['shape']} ({r['layers']} × {r['width']}) | {r['concepts']} | {r['solve_s']:.3f} "
+            f"| {r['ours_s']:.3f} | {about}{r['loop_s']:.1f} | {r['ratio']:.0f} × "
+            f"| {r['error']:.1e} |"
+        )
+    (args.out / "speed.md").write_text("\n".join(lines) + "\n")
+    (args.out / "speed.json").write_text(json.dumps(rows, indent=1))
+    plot(rows, args.out / "speed.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""Erase 1, 10, 50, 100 concepts and 1, 3 styles of the emoji world with every solver.
+
+    python bench/editing_world.py --pipeline DIR --judge DIR --concepts concepts.json \\
+        --out docs/editing/world --counts 1 10 50 100 --styles 1 3
+
+``concepts.json`` is the list that the world's recipe writes (English and Japanese names per
+concept). For every system the same prompts are drawn from the same seeds. Columns: erased
+(the judge's first choice among objects is the asked one), retained, Japanese leak (the same for the
+Japanese name), scene (the other object of a scene is still seen), distance (mean absolute pixel
+difference of retained pictures to the unedited ones, 0 to 1). Intervals are 95 % Wilson. The form
+says whether the edit survives in a file that others run (folded) or is attached (run time).
+Results are written after every system, so an interrupted run keeps what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tadasu.backends.diffusers.context.apply import applied
+from tadasu.backends.diffusers.context.fold import fold, unfold
+from tadasu.backends.diffusers.context.ports import gram, ports
+from tadasu.backends.diffusers.context.text import PipelineEncoder
+from tadasu.editing.prior import Prior
+from tadasu.editing.problem import Kept, Reading, assemble
+from tadasu.editing.registry import parse
+from tadasu.editing.targets import Target
+
+STYLES = ("noto", "blob", "flat", "fluent", "twemoji", "emojione")
+TEMPLATES = ("{}", "a {}", "noto emoji of a {}", "twemoji {}", "flat emoji of a {}")
+SYSTEMS = ("none", "uce:v1", "uce:v2", "rece", "speed", "cure", "uce", "conditional")
+PUBLISHED = ("uce:v1", "uce:v2", "rece", "speed", "cure")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    text: str
+    label: str
+    kind: str  # erased, retained, japanese, scene
+    seed: int
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    if n == 0:
+        return (math.nan, math.nan)
+    z, p = 1.959964, hits / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return ((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))
+
+
+def article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def concept_prompts(erased: list[dict], kept: list[dict], n: int, seed: int) -> list[Prompt]:
+    """``n`` erased, ``n`` retained, ``n / 3`` Japanese and ``n / 3`` scene prompts."""
+    rng = np.random.default_rng(seed)
+    forms = ("a {}", "{style} emoji of a {}", "{}", "{style} {}")
+
+    def single(concept: dict, k: int) -> str:
+        form = forms[k % len(forms)]
+        name = concept["en"]
+        text = form.replace("a {}", article(name)).replace("{}", name)
+        return text.replace("{style}", STYLES[k % len(STYLES)])
+
+    prompts = []
+    for kind, pool in (("erased", erased), ("retained", kept)):
+        order = [pool[i % len(pool)] for i in rng.permutation(max(n, len(pool)))[:n]]
+        prompts += [Prompt(single(c, k), c["en"], kind, 1000 + k) for k, c in enumerate(order)]
+    for k in range(n // 3):
+        gone, stays = erased[k % len(erased)], kept[(7 * k + 3) % len(kept)]
+        prompts.append(Prompt(gone["ja"], gone["en"], "japanese", 3000 + k))
+        pair = [article(stays["en"]), article(gone["en"])]
+        text = " next to ".join(pair if k % 2 else pair[::-1])
+        prompts.append(Prompt(f"{text} on a white background", stays["en"], "scene", 5000 + k))
+    return prompts
+
+
+def style_prompts(gone: list[str], stay: list[str], concepts: list[dict], n: int) -> list[Prompt]:
+    prompts = []
+    for kind, styles in (("erased", gone), ("retained", stay)):
+        for k in range(n):
+            name = article(concepts[(5 * k) % len(concepts)]["en"])
+            style = styles[k % len(styles)]
+            prompts.append(Prompt(f"{style} emoji of {name}", f"style {style}", kind, 1000 + k))
+    return prompts
+
+
+class World:
+    def __init__(self, pipeline: Path, judge: Path, steps: int, batch: int) -> None:
+        from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+        from transformers import AutoModelForImageClassification
+
+        self.pipe = StableDiffusionPipeline.from_pretrained(pipeline, torch_dtype=torch.float32)
+        self.pipe.scheduler = DPMSolverMultistepScheduler.from_config(self.pipe.scheduler.config)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.judge = AutoModelForImageClassification.from_pretrained(
+            judge, torch_dtype=torch.float32
+        )
+        processor = json.loads((judge / "preprocessor_config.json").read_text())
+        self.size = processor["size"]["height"]
+        self.labels = [self.judge.config.id2label[i] for i in range(self.judge.config.num_labels)]
+        self.steps, self.batch = steps, batch
+        people = {"man", "woman", "light skin", "medium skin", "dark skin"}
+        style = np.array([label.startswith("style ") for label in self.labels])
+        person = np.array([label in people for label in self.labels])
+        self.groups = {"style": style, "object": ~style & ~person}
+
+    @torch.no_grad()
+    def draw(self, prompts: list[Prompt]) -> np.ndarray:
+        pictures = []
+        for i in range(0, len(prompts), self.batch):
+            some = prompts[i : i + self.batch]
+            pictures.append(
+                self.pipe(
+                    [p.text for p in some],
+                    num_inference_steps=self.steps,
+                    generator=[torch.Generator().manual_seed(p.seed) for p in some],
+                    output_type="np",
+                ).images
+            )
+        return np.concatenate(pictures)
+
+    @torch.no_grad()
+    def scores(self, pictures: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(pictures).float().permute(0, 3, 1, 2) * 2 - 1
+        x = torch.nn.functional.interpolate(x, size=self.size, mode="bilinear", antialias=True)
+        return torch.cat([self.judge(part).logits for part in x.split(64)]).numpy()
+
+    def hit(self, scores: np.ndarray, label: str, kind: str) -> bool:
+        number = self.labels.index(label)
+        if kind == "scene":  # two objects: the asked one among the first two
+            masked = np.where(self.groups["object"], scores, -np.inf)
+            return number in np.argsort(-masked)[:2]
+        group = self.groups["style" if label.startswith("style ") else "object"]
+        return int(np.argmax(np.where(group, scores, -np.inf))) == number
+
+
+def targets_for(erased: list[dict], anchor: str | None) -> list[Target]:
+    return [Target(concept=c["en"], texts=(c["en"], c["ja"]), anchor=anchor) for c in erased]
+
+
+def solve(name: str, world: World, erased: list[dict], kept: Kept, *, styles: bool) -> Any:
+    """The map of one system, with the reading that suits it (published ones as published)."""
+    solver = parse(name)
+    own, targets = solver.reading, targets_for(erased, "")
+    if styles:
+        targets = [Target(concept=c["en"], texts=(c["en"],), anchor="") for c in erased]
+    reading = replace(own, templates=("{} emoji of a thing", "{}") if styles else own.templates)
+    if name in ("uce", "conditional"):
+        more = ("{}", "{} emoji of a cat", "{} emoji of a book") if styles else TEMPLATES
+        reading = Reading(tokens="last+tail", preserve_tokens="last+tail", templates=more)
+        if not styles:
+            targets = targets_for(erased, None)
+    if name in PUBLISHED:  # names in English only, as the papers do
+        targets = [replace(target, texts=target.texts[:1]) for target in targets]
+        kept = replace(kept, prior=None, captions=())
+    problem = assemble(
+        PipelineEncoder(world.pipe),
+        targets,
+        reading=reading,
+        kept=kept,
+        grams={"context": gram(ports(world.pipe)["context"])},
+    )["context"]
+    return solver.solve(problem)
+
+
+def measure(world: World, prompts: list[Prompt], plain: np.ndarray | None) -> tuple[dict, Any]:
+    pictures = world.draw(prompts)
+    scores = world.scores(pictures)
+    row: dict[str, Any] = {}
+    for kind in ("erased", "retained", "japanese", "scene"):
+        own = [i for i, p in enumerate(prompts) if p.kind == kind]
+        hits = sum(world.hit(scores[i], prompts[i].label, kind) for i in own)
+        low, high = wilson(hits, len(own))
+        row[kind] = {"hits": hits, "n": len(own), "low": low, "high": high}
+    if plain is not None:
+        kept = [i for i, p in enumerate(prompts) if p.kind == "retained"]
+        row["distance"] = float(np.abs(pictures[kept] - plain[kept]).mean())
+    return row, pictures
+
+
+def share(cell: dict) -> float:
+    return cell["hits"] / cell["n"] if cell["n"] else math.nan
+
+
+def show(cell: dict) -> str:
+    if not cell["n"]:
+        return "–"
+    return f"{100 * share(cell):.0f} [{100 * cell['low']:.0f}, {100 * cell['high']:.0f}]"
+
+
+def table(results: list[dict]) -> str:
+    lines = [
+        "| task | system | form | erased % ↓ | retained % ↑ | Japanese leak % ↓ | scene % ↑ "
+        "| distance ↓ | harmonic ↑ | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        base = next(x for x in results if x["task"] == r["task"] and x["system"] == "none")
+        gone, kept = (
+            1 - share(r["erased"]),
+            share(r["retained"]) / max(share(base["retained"]), 1e-9),
+        )
+        harmonic = 2 * gone * kept / (gone + kept) if gone + kept else 0.0
+        cells = [show(r[k]) for k in ("erased", "retained", "japanese", "scene")]
+        distance = f"{r['distance']:.3f}" if "distance" in r else "–"
+        lines.append(
+            f"| {r['task']} | {r['system']} | {r['form']} | {' | '.join(cells)} | {distance} "
+            f"| {100 * harmonic:.1f} | {r['seconds']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write(results: list[dict], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "editing_world.json").write_text(json.dumps(results, indent=1, ensure_ascii=False))
+    (out / "editing_world.md").write_text(table(results))
+
+
+def run_task(
+    world: World, task: str, prompts: list[Prompt], erased: list[dict], kept: Kept, args: Any
+) -> list[dict]:
+    rows, plain = [], None
+    for name in ["none", *(s for s in args.systems if s != "none")]:
+        start = time.perf_counter()
+        form, failed, edit = "–", "", None
+        try:
+            if name != "none":
+                edit = solve(name, world, erased, kept, styles=task.endswith("styles"))
+                form = "run time" if name == "conditional" else "folded"
+        except Exception as error:  # a solver that refuses is a result
+            failed = str(error)
+        seconds = time.perf_counter() - start
+        if failed:
+            print(f"{task} {name}: {failed}", flush=True)
+            continue
+        if form == "run time":
+            with applied(world.pipe, {"context": edit}):
+                row, pictures = measure(world, prompts, plain)
+        elif form == "folded":
+            fold(world.pipe, "edit", {"context": edit})
+            row, pictures = measure(world, prompts, plain)
+            unfold(world.pipe, "edit")
+        else:
+            row, pictures = measure(world, prompts, None)
+            plain = pictures
+        rows.append({"task": task, "system": name, "form": form, "seconds": seconds} | row)
+        print(table([*rows[:1], rows[-1]]).splitlines()[-1], flush=True)
+        write([*args.done, *rows], args.out)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pipeline", type=Path, required=True)
+    parser.add_argument("--judge", type=Path, required=True)
+    parser.add_argument("--concepts", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("docs/editing/world"))
+    parser.add_argument("--counts", type=int, nargs="*", default=[1, 10, 50, 100])
+    parser.add_argument("--styles", type=int, nargs="*", default=[1, 3])
+    parser.add_argument("--systems", nargs="*", default=list(SYSTEMS))
+    parser.add_argument("-n", type=int, default=96, help="prompts per column")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.done = []
+    world = World(args.pipeline, args.judge, args.steps, args.batch)
+    listed = json.loads(args.concepts.read_text()).values()
+    known = set(world.labels)
+    usable = [
+        c for c in listed if not c["held_out"] and not c.get("profession") and c["en"] in known
+    ]
+    order = np.random.default_rng(args.seed).permutation(len(usable))
+    ordered = sorted((usable[i] for i in order), key=lambda c: not c["restricted"])
+    captions = [f"{s} emoji of {article(c['en'])}" for c in usable for s in STYLES[:3]]
+    captions += [c["ja"] for c in usable]
+    captions += [
+        f"{article(a['en'])} next to {article(b['en'])} on a blue background"
+        for a, b in zip(usable, usable[37:] + usable[:37], strict=True)
+    ]
+    encoder = PipelineEncoder(world.pipe)
+    prior = Prior.measure(encoder, captions)
+    for count in args.counts:
+        erased, stay = ordered[:count], ordered[count:]
+        gone = {c["en"] for c in erased} | {c["ja"] for c in erased}
+        quiet = [c for c in captions if not any(name in c for name in gone)]
+        kept = Kept(
+            texts=tuple(t for c in stay for t in (c["en"], c["ja"]) if t not in gone),
+            captions=tuple(quiet[:: max(1, len(quiet) // 400)]),
+            prior=Prior.measure(encoder, quiet),
+        )
+        prompts = concept_prompts(erased, stay, args.n, args.seed)
+        args.done += run_task(world, f"{count} concepts", prompts, erased, kept, args)
+    for count in args.styles:
+        gone_styles, other = list(STYLES[:count]), list(STYLES[count:])
+        kept = Kept(texts=tuple(other), prior=prior, captions=())
+        prompts = style_prompts(gone_styles, other, ordered, args.n)
+        erased = [{"en": style, "ja": style} for style in gone_styles]
+        args.done += run_task(world, f"{count} styles", prompts, erased, kept, args)
+    write(args.done, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Where text enters a denoiser, for every pipeline family; the only list of module names.
+
+=====================  ==============================  ======================================
+family                 context                         pooled
+=====================  ==============================  ======================================
+SD 1.x, 2.x            every ``attn2.to_k``, ``to_v``  none
+SDXL                   every ``attn2.to_k``, ``to_v``  first columns of ``add_embedding``
+SD3, Flux              ``context_embedder``            ``time_text_embed.text_embedder``
+=====================  ==============================  ======================================
+
+The joint-attention models read the text through one biased layer. A map acts on what enters it,
+``W (M x) + b``, so the bias is left alone; the published script adds it twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tadasu.errors import BadInput
+
+Part = Literal["k", "v", "embedder", "pooled"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Port:
+    """One linear layer that reads a site.
+
+    Args:
+        path: dotted name inside the denoiser.
+        layer: the layer itself; a LoRA wrapper counts as its layer.
+        part: what the layer computes.
+        width: how many of the layer's inputs, from the first on, are the site's.
+    """
+
+    path: str
+    layer: nn.Module
+    part: Part
+    width: int
+
+    @property
+    def weight(self) -> Tensor:
+        """The plain weight, to fold into.
+
+        Raises:
+            BadInput: when the layer is wrapped or quantised, so that folding would change
+                something else as well.
+        """
+        if type(self.layer) is not nn.Linear:
+            raise BadInput(
+                f"Layer {self.path} is a {type(self.layer).__name__}, not a plain linear layer. "
+                "Unload LoRA files before folding, or use the edit at run time."
+            )
+        return self.layer.weight
+
+
+def denoiser_of(pipe: Any) -> nn.Module:
+    """The pipeline's U-Net or transformer.
+
+    Raises:
+        BadInput: when it has neither.
+    """
+    for name in ("unet", "transformer"):
+        found = getattr(pipe, name, None)
+        if isinstance(found, nn.Module):
+            return found
+    raise BadInput(
+        f"{type(pipe).__name__} has neither a U-Net nor a transformer, so it cannot be edited."
+    )
+
+
+def ports(pipe: Any) -> Mapping[str, tuple[Port, ...]]:
+    """Every layer through which text enters, per site.
+
+    Raises:
+        BadInput: when no such layer is found; an edit that changes nothing is an error.
+    """
+    modules = dict(denoiser_of(pipe).named_modules())
+    context = [_attention(name, layer) for name, layer in modules.items() if _reads_text(name)]
+    if "context_embedder" in modules:
+        context.append(_port("context_embedder", modules["context_embedder"], "embedder"))
+    if not context:
+        raise BadInput(
+            f"No cross-attention or context embedder was found in {type(pipe).__name__}; "
+            "this family cannot be edited."
+        )
+    found = {"context": tuple(context)}
+    pooled = _pooled(pipe, modules)
+    return found | ({"pooled": (pooled,)} if pooled else {})
+
+
+def gram(some: tuple[Port, ...]) -> Float[Tensor, "width width"]:
+    """Sum of ``WᵀW`` over layers, float64; all that solvers ever need of the weights."""
+    width = some[0].width
+    total = torch.zeros(width, width, dtype=torch.float64)
+    for port in some:
+        weight = port.weight.detach()[:, :width].to("cpu", torch.float64)
+        total += weight.T @ weight
+    return total
+
+
+def _reads_text(name: str) -> bool:
+    return "attn2" in name.split(".") and name.endswith(("attn2.to_k", "attn2.to_v"))
+
+
+def _attention(name: str, layer: nn.Module) -> Port:
+    return _port(name, layer, "k" if name.endswith("k") else "v")
+
+
+def _port(name: str, layer: nn.Module, part: Part, width: int | None = None) -> Port:
+    return Port(path=name, layer=layer, part=part, width=width or int(layer.in_features))  # type: ignore[arg-type]
+
+
+def _pooled(pipe: Any, modules: Mapping[str, nn.Module]) -> Port | None:
+    if (layer := modules.get("time_text_embed.text_embedder.linear_1")) is not None:
+        return _port("time_text_embed.text_embedder.linear_1", layer, "pooled")
+    layer = modules.get("add_embedding.linear_1")
+    second = getattr(pipe, "text_encoder_2", None)
+    if layer is None or second is None:
+        return None
+    # SDXL appends the embedded sizes and crops to the pooled text; only the text's columns are it.
+    return _port("add_embedding.linear_1", layer, "pooled", int(second.config.projection_dim))

@@ -1,0 +1,159 @@
+"""A pipeline's own texts as an :class:`tadasu.editing.encoder.Encoder`.
+
+Every context comes from the pipeline's ``encode_prompt``, so what is edited is what is generated
+from. Only the places of the words are found here, with each tokenizer's own rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tadasu.editing.encoder import POOLED, Encoded
+from tadasu.editing.tokens import Span, span
+from tadasu.errors import BadInput
+
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+SAMPLED = 4096
+
+
+class PipelineEncoder:
+    """The texts of a Stable Diffusion 1.x, 2.x, XL, 3 or Flux pipeline.
+
+    Args:
+        pipe: the pipeline.
+        batch: texts per forward of the text encoders.
+        sequence_length: T5 rows for SD3 and Flux; None is the pipeline's own default.
+
+    Raises:
+        BadInput: when the family is not known.
+    """
+
+    def __init__(self, pipe: Any, *, batch: int = 32, sequence_length: int | None = None) -> None:
+        self._pipe, self._batch = pipe, batch
+        self._family = _family(pipe)
+        self._length = sequence_length or (512 if self._family == "flux" else 256)
+        self._fingerprint: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """See :func:`fingerprint`; computed once."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self._pipe)
+        return self._fingerprint
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Mapping[str, Encoded]:
+        """Contexts per site, on the CPU, in float32 or better."""
+        listed = list(texts)
+        parts = [
+            self._contexts(listed[i : i + self._batch]) for i in range(0, len(listed), self._batch)
+        ]
+        context = torch.cat([context for context, _ in parts])
+        sites = {"context": Encoded(contexts=context, spans=self._spans(listed))}
+        if parts[0][1] is not None:
+            rows = torch.cat([pooled for _, pooled in parts if pooled is not None])[:, None]
+            sites["pooled"] = Encoded(contexts=rows, spans=((POOLED,),) * len(listed))
+        return sites
+
+    def _contexts(self, texts: list[str]) -> tuple[Tensor, Tensor | None]:
+        pipe = self._pipe
+        where = {"device": pipe._execution_device, "num_images_per_prompt": 1}
+        plain = {"do_classifier_free_guidance": False}
+        pooled: Tensor | None = None
+        if self._family == "sd":
+            context = pipe.encode_prompt(texts, **where, **plain)[0]
+        elif self._family == "xl":
+            context, _, pooled, _ = pipe.encode_prompt(texts, **where, **plain)
+        elif self._family == "sd3":
+            context, _, pooled, _ = pipe.encode_prompt(
+                texts, None, None, max_sequence_length=self._length, **where, **plain
+            )
+        else:
+            context, pooled, _ = pipe.encode_prompt(
+                texts, None, max_sequence_length=self._length, **where
+            )
+        return _plain(context), None if pooled is None else _plain(pooled)
+
+    def _spans(self, texts: list[str]) -> tuple[tuple[Span, ...], ...]:
+        pipe = self._pipe
+        if self._family in ("sd", "xl"):
+            first = pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
+            columns = [_word_spans(first, texts)]
+        elif self._family == "flux":
+            columns = [_word_spans(pipe.tokenizer_2, texts, length=self._length)]
+        else:
+            columns = [_word_spans(pipe.tokenizer, texts)]
+            if pipe.text_encoder_3 is not None:
+                start = columns[0][0].length
+                columns.append(_word_spans(pipe.tokenizer_3, texts, self._length, start))
+        return tuple(zip(*columns, strict=True))
+
+
+def fingerprint(pipe: Any) -> str:
+    """Content hash of all text encoders and tokenizers of a pipeline.
+
+    Hashes every parameter's name and shape, up to 4,096 evenly spaced values of it rounded to half
+    precision (so that a half-precision copy of an encoder is the same encoder), and every
+    tokenizer's vocabulary.
+    """
+    digest = hashlib.sha256()
+    for name in ENCODERS:
+        encoder = getattr(pipe, name, None)
+        if isinstance(encoder, nn.Module):
+            _add_parameters(digest, name, encoder)
+    for name in TOKENIZERS:
+        tokenizer = getattr(pipe, name, None)
+        if tokenizer is not None:
+            words = json.dumps(tokenizer.get_vocab(), sort_keys=True)
+            digest.update(f"{name}:{words}".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _add_parameters(digest: Any, name: str, encoder: nn.Module) -> None:
+    for key, value in sorted(encoder.state_dict().items()):
+        flat = value.detach().reshape(-1)
+        some = flat[:: max(1, flat.numel() // SAMPLED)].to("cpu", torch.float16)
+        digest.update(f"{name}.{key}:{tuple(value.shape)}".encode())
+        digest.update(some.contiguous().view(torch.uint8).numpy().tobytes())
+
+
+def _family(pipe: Any) -> str:
+    name = type(pipe).__name__
+    for start, family in (
+        ("StableDiffusionXL", "xl"),
+        ("StableDiffusion3", "sd3"),
+        ("StableDiffusion", "sd"),
+        ("Flux", "flux"),
+    ):
+        if name.startswith(start) and not name.startswith("Flux2"):
+            return family
+    raise BadInput(
+        f"{name} cannot be edited yet; known are Stable Diffusion 1.x, 2.x, XL, 3 and Flux."
+    )
+
+
+def _word_spans(
+    tokenizer: Any, texts: list[str], length: int | None = None, start: int = 0
+) -> list[Span]:
+    found = tokenizer(
+        texts,
+        padding="max_length",
+        max_length=length or tokenizer.model_max_length,
+        truncation=True,
+        return_attention_mask=True,
+    )
+    # T5 has a beginning-of-sequence id on paper but never writes it; `span` looks at the row.
+    marks = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "start": start}
+    return [span(i, m, **marks) for i, m in zip(found.input_ids, found.attention_mask, strict=True)]
+
+
+def _plain(contexts: Tensor) -> Tensor:
+    wide = contexts.dtype if contexts.dtype == torch.float64 else torch.float32
+    return contexts.detach().to("cpu", wide)

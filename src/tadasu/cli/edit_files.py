@@ -1,0 +1,215 @@
+"""The commands of ``tadasu edit`` that read an edit file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tadasu.cli.edit_make import Captions, Json, Model, lines, report
+from tadasu.cli.output import messages, print_json, results
+from tadasu.errors import BadFile, BadInput, shown
+
+File = Annotated[Path, typer.Argument(help="An edit file.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Apply to another text encoder as well.")]
+
+
+def show(file: File, json_output: Json = False) -> None:
+    """Say what an edit file holds, after checking that nobody changed it.
+
+    Example: tadasu edit show no-weapons.safetensors
+    """
+    from tadasu.editing import artefact
+
+    report(artefact.load(file), file, json_output)
+
+
+def check(
+    file: File,
+    model: Model = "world",
+    captions: Captions = None,
+    residual: Annotated[float, typer.Option(help="Largest residual of a concept.")] = 0.3,
+    drift: Annotated[float, typer.Option(help="Largest mean drift of held-out texts.")] = 0.1,
+    force: Force = False,
+    json_output: Json = False,
+) -> None:
+    """Measure an edit on a model, without drawing; exit code 1 when it falls short.
+
+    Example: tadasu edit check no-weapons.safetensors --captions captions.csv
+    """
+    from tadasu.backends.diffusers.context.solve import from_recipe, measure
+    from tadasu.editing import artefact
+    from tadasu.editing.check import require
+
+    edit = artefact.load(file)
+    held_out = tuple(lines(captions)) if captions else ()
+    pipe = _model(model)
+    encoder, problems = from_recipe(pipe, edit, force=force)
+    checks = measure(encoder, edit.maps, problems, (*edit.recipe["preserve"], *held_out))
+    fallen = require(checks, residual=residual, drift=drift)
+    if json_output:
+        found: dict[str, Any] = {site: result.as_json() for site, result in checks.items()}
+        print_json({"file": str(file), "short": list(fallen), "sites": found})
+    else:
+        for site, result in checks.items():
+            mean = "not measured" if result.drift is None else f"{result.drift:.3f}"
+            results().print(
+                f"{site}: worst residual {result.worst_residual:.3f}, drift {mean}", markup=False
+            )
+        for reason in fallen:
+            messages().print(reason, markup=False)
+    if fallen:
+        raise typer.Exit(1)
+
+
+def preview(
+    file: File,
+    prompts: Annotated[list[str], typer.Argument(help="What to draw.", show_default=False)],
+    model: Model = "world",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("preview.html"),
+    n: Annotated[int, typer.Option("-n", "--n", help="Seeds per prompt.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    force: Force = False,
+    json_output: Json = False,
+) -> None:
+    """Draw prompts with and without an edit, from the same seeds, on one page.
+
+    Prompts that name an edited concept are blurred until clicked.
+
+    Example: tadasu edit preview no-weapons.safetensors "a cat next to a pistol" --out page.html
+    """
+    from tadasu.backends.diffusers.context.draw import pairs
+    from tadasu.backends.diffusers.context.text import fingerprint
+    from tadasu.editing import artefact
+    from tadasu.editing.preview import page
+    from tadasu.editing.targets import plain
+
+    if n < 1:
+        raise BadInput(f"-n is at least 1; given {n}.")
+    edit = artefact.load(file)
+    pipe = _model(model)
+    edit.check_encoder(fingerprint(pipe), force=force)
+    names = [plain(name) for target in edit.recipe["targets"] for name in target["texts"]]
+    loud = {prompt for prompt in prompts if any(name in plain(prompt) for name in names)}
+    seeds = range(seed, seed + n)
+    drawn = pairs(pipe, edit, prompts, seeds=seeds, restricted=loud, steps=steps)
+    facts = [("concepts", ", ".join(edit.concepts)), ("solver", str(edit.recipe["solver"]))]
+    _write(out, page(f"Edit {edit.name}", drawn, facts))
+    if json_output:
+        print_json(
+            {
+                "page": str(out),
+                "pairs": [
+                    {"prompt": p.prompt, "seed": p.seed, "distance": p.distance} for p in drawn
+                ],
+            }
+        )
+    else:
+        results().print(f"{len(drawn)} pairs: {out}", markup=False)
+
+
+def export(
+    file: File,
+    model: Model = "world",
+    layout: Annotated[
+        str, typer.Option("--format", "-f", help="diffusers, or kohya for ComfyUI and A1111.")
+    ] = "diffusers",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The LoRA file.")] = Path(
+        "lora.safetensors"
+    ),
+    force: Force = False,
+    json_output: Json = False,
+) -> None:
+    """Write an edit as a LoRA file for one model.
+
+    Example: tadasu edit export no-weapons.safetensors --format kohya --out lora.safetensors
+    """
+    from tadasu.backends.diffusers.context import lora
+    from tadasu.backends.diffusers.context.text import fingerprint
+    from tadasu.editing import artefact
+
+    edit = artefact.load(file)
+    maps = edit.plain_maps()
+    pipe = _model(model)
+    edit.check_encoder(fingerprint(pipe), force=force)
+    lora.export(pipe, maps, out, layout)  # type: ignore[arg-type]
+    if json_output:
+        print_json({"file": str(out), "format": layout, "bytes": out.stat().st_size})
+    else:
+        results().print(f"{out}: {out.stat().st_size:,} bytes, {layout} layout", markup=False)
+
+
+def apply(
+    files: Annotated[list[Path], typer.Argument(help="Edit files.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the edited model.")],
+    model: Model = "world",
+    limit: Annotated[float, typer.Option(help="Largest interference of two edits.")] = 0.5,
+    force: Force = False,
+    json_output: Json = False,
+) -> None:
+    """Fold edits into a model's weights and save the model.
+
+    Edits that would redirect each other are refused before anything is written.
+
+    Example: tadasu edit apply no-weapons.safetensors --out safer-model
+    """
+    from tadasu.backends.diffusers.context.fold import fold
+    from tadasu.backends.diffusers.context.text import fingerprint
+    from tadasu.editing import artefact
+    from tadasu.editing.edit import check_stack, interference
+
+    edits = [artefact.load(file) for file in files]
+    check_stack(edits, limit)
+    if out.exists() and any(out.iterdir()):
+        raise BadInput(f"The folder {shown(out)} is not empty; nothing was written.")
+    pipe = _model(model)
+    for edit in edits:
+        edit.check_encoder(fingerprint(pipe), force=force)
+    for edit in edits:
+        fold(pipe, edit.name, edit.plain_maps())
+    pipe.save_pretrained(out)
+    pairs = {f"{a} + {b}": value for (a, b), value in interference(edits).items()}
+    if json_output:
+        print_json({"model": str(out), "edits": [e.name for e in edits], "interference": {**pairs}})
+    else:
+        results().print(f"{', '.join(edit.name for edit in edits)} folded into {out}", markup=False)
+
+
+def prior(
+    captions: Annotated[Path, typer.Argument(help="One a line, or a CSV.", show_default=False)],
+    model: Model = "world",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The prior.")] = Path(
+        "prior.safetensors"
+    ),
+    limit: Annotated[int | None, typer.Option(help="Read only so many captions.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Measure what ordinary captions use of a model's text space.
+
+    Example: tadasu edit prior captions.csv --out prior.safetensors
+    """
+    from tadasu.backends.diffusers.context.text import PipelineEncoder
+    from tadasu.editing.prior import Prior
+
+    measured = Prior.measure(PipelineEncoder(_model(model)), lines(captions)[:limit])
+    measured.save(out)
+    sites = {site: moment.rows for site, moment in measured.moments.items()}
+    if json_output:
+        print_json({"file": str(out), "captions": measured.captions, "rows": {**sites}})
+    else:
+        results().print(f"{measured.captions:,} captions: {out}", markup=False)
+
+
+def _model(ref: str) -> Any:
+    from tadasu.cli.generate import load_model
+
+    return load_model(ref, None)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadFile(f"Cannot write {shown(path)}: {error}") from error

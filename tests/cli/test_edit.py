@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tadasu.cli.app import run
+from tadasu.cli.edit_make import lines
+from tadasu.errors import BadFile
+
+Say = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Stable Diffusion pipeline of random weights."""
+    from string import ascii_lowercase
+
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+    from diffusers import UNet2DConditionModel as UNet
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    letters = [*ascii_lowercase, *(f"{letter}</w>" for letter in ascii_lowercase)]
+    pieces = [*letters, "<|startoftext|>", "<|endoftext|>"]
+    text = CLIPTextConfig(
+        vocab_size=54, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=16, bos_token_id=52, eos_token_id=53,
+        pad_token_id=53,
+    )  # fmt: skip
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, sample_size=16,
+        ),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=CLIPTokenizer(
+            vocab={p: n for n, p in enumerate(pieces)}, merges=[], model_max_length=16
+        ),
+        unet=UNet(
+            sample_size=8, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4,
+            cross_attention_dim=16, attention_head_dim=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        ),
+        scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def say(model: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run ``tadasu edit … --json`` on the tiny model; exit code and document."""
+
+    def run_it(*words: str, with_model: bool = True) -> tuple[int, Any]:
+        more = ["--model", str(model)] if with_model else []
+        code = run(["edit", *words, *more, "--json"])
+        out = capsys.readouterr().out
+        return code, json.loads(out) if out else None
+
+    return run_it
+
+
+def test_from_words_to_file_to_model(say: Say, tmp_path: Path) -> None:
+    captions = tmp_path / "captions.csv"
+    captions.write_text("id,prompt\n1,a red dog\n2,a blue cat\n", encoding="utf-8")
+    prior, file = tmp_path / "prior.safetensors", tmp_path / "gone.safetensors"
+    assert say("prior", str(captions), "--out", str(prior))[1]["captions"] == 2
+    code, made = say(
+        "erase", "pistol", "--preserve", "cat", "--prior", str(prior), "--out", str(file)
+    )
+    assert code == 0
+    assert (made["name"], made["concepts"]) == ("gone", ["pistol"])
+    code, shown = say("show", str(file), with_model=False)
+    assert code == 0
+    assert {**shown, "file": ""} == {**made, "file": ""}
+    code, checked = say("check", str(file), "--residual", "0.999", "--drift", "10")
+    assert code == 0
+    assert say("check", str(file), "--residual", "1e-9")[0] == 1
+    code, page = say(
+        "preview", str(file), "a pistol", "--steps", "1", "--out", str(tmp_path / "p.html")
+    )
+    assert code == 0
+    assert page["pairs"][0]["distance"] > 0
+    assert "class=hidden" in (tmp_path / "p.html").read_text()
+    lora = tmp_path / "lora.safetensors"
+    assert say("export", str(file), "--format", "kohya", "--out", str(lora))[0] == 0
+    assert lora.stat().st_size > 0
+    assert say("apply", str(file), "--out", str(tmp_path / "safer"))[0] == 0
+    code, _ = say("apply", str(file), "--out", str(tmp_path / "safer"))
+    assert code == 2, "a folder that is not empty is left alone"
+
+
+def test_replace_moderate_and_debias(say: Say, tmp_path: Path) -> None:
+    out = str(tmp_path / "e.safetensors")
+    assert say("replace", "pistol=toy", "--out", out)[1]["recipe"]["targets"][0]["anchor"] == "toy"
+    code, made = say("debias", "doctor", "woman=0.2", "--tokens", "last", "--out", out)
+    assert code == 0
+    assert made["recipe"]["targets"][0]["attributes"] == {"woman": 0.2}
+    assert made["recipe"]["reading"]["tokens"] == "last"
+    code, made = say("moderate", "no-such-hazard", "--out", out)
+    assert (code, made) == (2, None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("erase", " "),
+        ("erase", "pistol", "--preserve", "pistol"),
+        ("erase", "pistol", "--solver", "uec"),
+        ("erase", "pistol", "--tokens", "first"),
+        ("erase", "pistol", "--anchor", "mean"),
+        ("replace", "pistol"),
+        ("debias", "doctor", "woman=much"),
+    ],
+)
+def test_bad_input_writes_nothing(say: Say, tmp_path: Path, words: tuple[str, ...]) -> None:
+    code, document = say(*words, "--out", str(tmp_path / "e.safetensors"))
+    assert (code, document) == (2, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\n two \n", encoding="utf-8")
+    assert lines(tmp_path / "a.txt") == ["one", "two"]
+    (tmp_path / "b.csv").write_text("x,y\n1,2\n", encoding="utf-8")
+    with pytest.raises(BadFile, match="no column"):
+        lines(tmp_path / "b.csv")
+    (tmp_path / "c.txt").write_text("\n", encoding="utf-8")
+    with pytest.raises(BadFile, match="no text"):
+        lines(tmp_path / "c.txt")
+    with pytest.raises(BadFile, match="Cannot read"):
+        lines(tmp_path / "d.txt")
