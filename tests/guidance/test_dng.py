@@ -64,8 +64,7 @@ def exact_noise(x: torch.Tensor, which: list[int], signal: float, noise: float) 
     variance = (signal * SPREAD) ** 2 + noise**2
     means = signal * MEANS[which]
     shares = (-(x[:, None] - means).pow(2) / (2 * variance)).softmax(-1)
-    predicted: torch.Tensor = noise * (x - shares @ means) / variance
-    return predicted
+    return torch.mul(x - shares @ means, noise / variance)
 
 
 def posterior_error(steps: int, count: int = 300) -> float:

@@ -6,19 +6,21 @@ the unconditional and the conditional rows arrive, and what the guidance scale i
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
+from tadasu.backends.diffusers import families_text as text
+from tadasu.backends.diffusers.families_text import Call, Conditioning
+from tadasu.errors import UnknownName
 
-from tadasu.errors import BadInput, UnknownName, shown
 
-#: One text's conditioning: argument of the denoiser (dots lead into dictionaries) to a tensor
-#: whose first axis has length 1.
-Conditioning = Mapping[str, Tensor]
-Call = Mapping[str, Any]
+def _predicted_by_unet(pipe: Any) -> int:
+    return int(pipe.unet.config.out_channels)
+
+
+def _latents_of_transformer(pipe: Any) -> int:
+    return int(pipe.transformer.config.in_channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class Family:
         shared: arguments of the denoiser without a batch axis.
         listed: arguments that are lists with one entry per row.
         aside: arguments that mark extra forwards beside guidance, which are left alone.
+        masked: context and mask of families whose texts differ in length, to pad them alike.
         channels: number of latent channels that the model predicts.
     """
 
@@ -55,7 +58,8 @@ class Family:
     shared: frozenset[str] = frozenset()
     listed: frozenset[str] = frozenset()
     aside: frozenset[str] = frozenset()
-    channels: Callable[[Any], int] = lambda pipe: int(pipe.unet.config.out_channels)
+    masked: tuple[str, str] | None = None
+    channels: Callable[[Any], int] = _latents_of_transformer
 
 
 def family_of(pipe: Any) -> Family:
@@ -72,83 +76,157 @@ def family_of(pipe: Any) -> Family:
     raise UnknownName("pipeline class", type(pipe).__name__, known)
 
 
-def _fits(tokenizer: Any, text: str) -> None:
-    """Refuse a text whose end the encoder would not read."""
-    limit = tokenizer.model_max_length
-    length = len(tokenizer(text).input_ids)
-    if length > limit:
-        raise BadInput(
-            f"The concepts {shown(text)} make {length} tokens, but the text encoder reads only the "
-            f"first {limit}, so the rest would not be guarded against. Give fewer concepts per "
-            "prompt, or a rule that takes one prediction per concept."
-        )
-
-
-def _options(pipe: Any, call: Call) -> dict[str, Any]:
-    """The arguments of this call that change how a text is encoded."""
-    known = inspect.signature(pipe.encode_prompt).parameters
-    names = ("clip_skip", "max_sequence_length", "clean_caption", "text_encoder_out_layers")
-    options = {name: call[name] for name in names if name in known and name in call}
-    attention = call.get("cross_attention_kwargs") or {}
-    if "lora_scale" in known and "scale" in attention:
-        options["lora_scale"] = attention["scale"]
-    return options
-
-
-def _stable_diffusion(pipe: Any, text: str, call: Call) -> Conditioning:
-    _fits(pipe.tokenizer, text)
-    context, _ = pipe.encode_prompt(text, pipe._execution_device, 1, False, **_options(pipe, call))
-    return {"encoder_hidden_states": context}
-
-
-def _stable_diffusion_xl(pipe: Any, text: str, call: Call) -> Conditioning:
-    for tokenizer in (pipe.tokenizer, pipe.tokenizer_2):
-        if tokenizer is not None:
-            _fits(tokenizer, text)
-    context, _, pooled, _ = pipe.encode_prompt(
-        text,
-        device=pipe._execution_device,
-        do_classifier_free_guidance=False,
-        **_options(pipe, call),
-    )
-    return {"encoder_hidden_states": context, "added_cond_kwargs.text_embeds": pooled}
-
-
 def _own_scale(pipe: Any, call: Call) -> float | None:
     """For pipelines that say themselves whether they run with guidance."""
     del call
     return float(pipe.guidance_scale) if pipe.do_classifier_free_guidance else None
 
 
+def _called_scale(pipe: Any, call: Call) -> float | None:
+    """For pipelines that only look at the argument of their call."""
+    del pipe
+    scale = float(call["guidance_scale"])
+    return scale if scale > 1 else None
+
+
+def _true_scale(pipe: Any, call: Call) -> float | None:
+    """For guidance-distilled models, which use guidance only beside a negative prompt."""
+    del pipe
+    scale = float(call.get("true_cfg_scale") or 1)
+    brought = ("negative_prompt", "negative_prompt_embeds")
+    negative = any(call.get(name) is not None for name in brought)
+    return scale if scale > 1 and negative else None
+
+
+def _added_scale(pipe: Any, call: Call) -> float | None:
+    """For pipelines that compute p + s(p - u), which is guidance with s + 1."""
+    scale = _own_scale(pipe, call)
+    return None if scale is None else scale + 1
+
+
+def _no_scale(pipe: Any, call: Call) -> float | None:
+    """For guidance-distilled models that never run an unconditional forward."""
+    del pipe, call
+    return None
+
+
+_VARIANTS = ("", "Img2Img", "Inpaint")
+_CONTROLLED = ("ControlNet", "ControlNetImg2Img", "ControlNetInpaint")
+
 FAMILIES = (
     Family(
         name="Stable Diffusion",
-        pipelines=(
-            "StableDiffusionPipeline",
-            "StableDiffusionImg2ImgPipeline",
-            "StableDiffusionInpaintPipeline",
-            "StableDiffusionControlNetPipeline",
-            "StableDiffusionControlNetImg2ImgPipeline",
-            "StableDiffusionControlNetInpaintPipeline",
-        ),
+        pipelines=tuple(f"StableDiffusion{kind}Pipeline" for kind in _VARIANTS + _CONTROLLED),
         denoiser="unet",
         sample="sample",
-        encode=_stable_diffusion,
+        encode=text.stable_diffusion,
+        scale=_own_scale,
+        rows="unconditional first",
+        channels=_predicted_by_unet,
+    ),
+    Family(
+        name="Stable Diffusion XL",
+        pipelines=tuple(f"StableDiffusionXL{kind}Pipeline" for kind in _VARIANTS + _CONTROLLED),
+        denoiser="unet",
+        sample="sample",
+        encode=text.stable_diffusion_xl,
+        scale=_own_scale,
+        rows="unconditional first",
+        channels=_predicted_by_unet,
+    ),
+    Family(
+        name="Stable Diffusion 3",
+        pipelines=(
+            *(f"StableDiffusion3{kind}Pipeline" for kind in _VARIANTS),
+            "StableDiffusion3ControlNetPipeline",
+        ),
+        denoiser="transformer",
+        sample="hidden_states",
+        encode=text.stable_diffusion_3,
+        scale=_own_scale,
+        rows="unconditional first",
+        aside=frozenset({"skip_layers"}),
+        channels=lambda pipe: int(pipe.transformer.config.out_channels),
+    ),
+    Family(
+        name="FLUX.1",
+        pipelines=(*(f"Flux{kind}Pipeline" for kind in _VARIANTS), "FluxControlNetPipeline"),
+        denoiser="transformer",
+        sample="hidden_states",
+        encode=text.flux,
+        scale=_true_scale,
+        rows="two forwards",
+        tokens=True,
+        shared=frozenset({"txt_ids", "img_ids"}),
+    ),
+    Family(
+        name="FLUX.2 klein",
+        pipelines=("Flux2KleinPipeline",),
+        denoiser="transformer",
+        sample="hidden_states",
+        encode=text.flux2,
+        scale=_own_scale,
+        rows="two forwards",
+        tokens=True,
+    ),
+    Family(
+        name="FLUX.2",
+        pipelines=("Flux2Pipeline",),
+        denoiser="transformer",
+        sample="hidden_states",
+        encode=text.flux2,
+        scale=_no_scale,
+        rows="two forwards",
+        tokens=True,
+    ),
+    Family(
+        name="Qwen-Image",
+        pipelines=tuple(f"QwenImage{kind}Pipeline" for kind in _VARIANTS),
+        denoiser="transformer",
+        sample="hidden_states",
+        encode=text.qwen_image,
+        scale=_true_scale,
+        rows="two forwards",
+        tokens=True,
+        listed=frozenset({"img_shapes"}),
+        masked=("encoder_hidden_states", "encoder_hidden_states_mask"),
+    ),
+    Family(
+        name="Z-Image",
+        pipelines=("ZImagePipeline", "ZImageImg2ImgPipeline"),
+        denoiser="transformer",
+        sample="x",
+        encode=text.z_image,
+        scale=_added_scale,
+        rows="conditional first",
+        sign=-1.0,
+        listed=frozenset({"x", "cap_feats"}),
+    ),
+    Family(
+        name="PixArt",
+        pipelines=("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
+        denoiser="transformer",
+        sample="hidden_states",
+        encode=text.masked,
+        scale=_called_scale,
+        rows="unconditional first",
+    ),
+    Family(
+        name="Sana",
+        pipelines=("SanaPipeline",),
+        denoiser="transformer",
+        sample="hidden_states",
+        encode=text.masked,
         scale=_own_scale,
         rows="unconditional first",
     ),
     Family(
-        name="Stable Diffusion XL",
-        pipelines=(
-            "StableDiffusionXLPipeline",
-            "StableDiffusionXLImg2ImgPipeline",
-            "StableDiffusionXLInpaintPipeline",
-            "StableDiffusionXLControlNetPipeline",
-        ),
-        denoiser="unet",
-        sample="sample",
-        encode=_stable_diffusion_xl,
-        scale=_own_scale,
-        rows="unconditional first",
+        name="DiT",
+        pipelines=("DiTPipeline",),
+        denoiser="transformer",
+        sample="hidden_states",
+        encode=text.class_label,
+        scale=_called_scale,
+        rows="conditional first",
     ),
 )

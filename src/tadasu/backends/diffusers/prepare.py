@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tadasu.backends.diffusers.families import Conditioning, Family
+from tadasu.backends.diffusers.families import Family
+from tadasu.backends.diffusers.families_text import ENCODING, Conditioning
 from tadasu.backends.diffusers.plan import Layer, Record, text_of
 from tadasu.errors import BadInput
 
@@ -121,8 +122,7 @@ def _encode(
     pipe: Any, family: Family, layer: Layer, text: str, call: Mapping[str, Any]
 ) -> Conditioning:
     """The conditioning of a text; each text is encoded once per attachment."""
-    changing = ("clip_skip", "max_sequence_length", "cross_attention_kwargs")
-    key = (text, *(repr(call.get(name)) for name in changing))
+    key = (text, *(repr(call.get(name)) for name in ENCODING))
     if key not in layer.encoded:
         layer.encoded[key] = family.encode(pipe, text, call)
     found: Conditioning = layer.encoded[key]

@@ -50,14 +50,35 @@ def extend(arguments: Mapping[str, Any], rows: Sequence[Row], family: Family) ->
             extended[name] = [value[at] for at in index]
         else:
             extended[name] = _select(value, index, count)
+    given = [row.conditioning for row in rows]
+    if family.masked:
+        given = _padded(extended, given, *family.masked)
     place = count
-    for row in rows:
+    for row, parts in zip(rows, given, strict=True):
         at = row.target
         if at is None:
             at, place = place, place + 1
-        for path, conditioning in row.conditioning.items():
+        for path, conditioning in parts.items():
             _write(extended, path.split("."), at, conditioning)
     return extended
+
+
+def _padded(
+    arguments: dict[str, Any], given: list[Mapping[str, Tensor]], context: str, mask: str
+) -> list[Mapping[str, Tensor]]:
+    """Pad the call's contexts and the concepts' to one length, masked beyond their ends."""
+    rows = arguments[context]
+    seen = arguments.get(mask)
+    if seen is None:
+        seen = torch.ones(rows.shape[:2], dtype=torch.long, device=rows.device)
+    longest = max([rows.shape[1], *(parts[context].shape[1] for parts in given)])
+
+    def grown(value: Tensor) -> Tensor:
+        missing = longest - value.shape[1]
+        return torch.cat([value, value.new_zeros(len(value), missing, *value.shape[2:])], dim=1)
+
+    arguments[context], arguments[mask] = grown(rows), grown(seen)
+    return [{context: grown(parts[context]), mask: grown(parts[mask])} for parts in given]
 
 
 def stacked(rows: Tensor | Sequence[Tensor]) -> Tensor:
