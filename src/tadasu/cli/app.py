@@ -19,7 +19,16 @@ from rich.markup import escape
 from tadasu.errors import TadasuError
 
 #: The order of ``tadasu --help``. A new command is one file here, and its name in this list.
-COMMANDS: tuple[str, ...] = ("demo", "generate", "screen", "judge", "policy", "methods", "doctor")
+COMMANDS: tuple[str, ...] = (
+    "demo",
+    "generate",
+    "screen",
+    "judge",
+    "edit",
+    "policy",
+    "methods",
+    "doctor",
+)
 
 
 def build() -> typer.Typer:
