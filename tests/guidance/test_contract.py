@@ -15,7 +15,6 @@ from tadasu.guidance.registry import find, names, parse
 from tadasu.guidance.rule import Predictions, Rule, Start, Step
 
 ROOT = Path(__file__).parents[2]
-RULES = [rule for rule in names() if not find(rule).quality]
 COUNT = 8
 
 

@@ -68,6 +68,10 @@ class Layer:
         if isinstance(concepts, str):
             concepts = (concepts,)
         concepts = tuple(concepts)
+        if rule.quality and concepts:
+            raise BadInput(f"The rule {rule.name} repairs pictures and takes no concepts.")
+        if rule.quality and strength != 1:
+            raise BadInput(f"The rule {rule.name} has no strength; change its parameters instead.")
         nested = any(isinstance(item, list | tuple) for item in concepts)
         if not concepts and rule.needs != "nothing":
             raise BadInput(f"The rule {rule.name} needs at least one concept to steer away from.")
