@@ -121,7 +121,7 @@ def parse(text: str, source: str) -> Document:
         column = error.position - (before.rfind("\n") + 1) + 1
         where = f"{before.count(chr(10)) + 1}:{column}"
         raise BadFile(
-            f"{source}:{where}: the character U+{ord(str(error.character)[:1] or ' '):04X} is "
+            f"{source}:{where}: the character U+{ord(text[error.position]):04X} is "
             "not allowed in YAML."
         ) from error
     if root is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -145,7 +146,7 @@ def test_work_grows_linearly(unit: str) -> None:
     def steps(text: str) -> int:
         count = 0
 
-        def tick(*_: object) -> object:
+        def tick(*_: Any) -> Any:
             nonlocal count
             count += 1
             return tick
