@@ -80,7 +80,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         0 done, 1 done and something was found, 2 bad input, 3 a part is missing.
     """
     try:
-        build()(list(arguments) if arguments is not None else None)
+        build()(list(arguments) if arguments is not None else None, prog_name="tadasu")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except TadasuError as error:
