@@ -77,8 +77,10 @@ def test_transparency_lies_on_white() -> None:
 
 
 def test_sixteen_bits_are_scaled_and_not_cut() -> None:
-    grey = Image.fromarray(np.full((4, 4), 257 * 100, dtype=np.uint16))
-    assert np.asarray(decode_image(encoded(grey, "PNG"), name="x"))[0, 0].tolist() == [100] * 3
+    grey = Image.fromarray(np.full((4, 4), 30_000, dtype=np.uint16))
+    assert (
+        np.asarray(decode_image(encoded(grey, "PNG"), name="x"))[0, 0].tolist() == [117] * 3
+    )  # 30,000 of 65,535
 
 
 def test_float_pixels_are_refused() -> None:
