@@ -24,7 +24,7 @@ def test_the_update_is_the_published_one(predictions: Callable[..., Predictions]
     x, x_next, base, concept = torch.randn(4, 5, generator=generator).double()
 
     def mean(noise: torch.Tensor) -> torch.Tensor:
-        return (x - (1 - alpha) / math.sqrt(1 - before) * noise) / math.sqrt(alpha)
+        return torch.div(x - (1 - alpha) / math.sqrt(1 - before) * noise, math.sqrt(alpha))
 
     variance = (1 - after) / (1 - before) * (1 - alpha)
     tau, delta = 0.3, 0.02

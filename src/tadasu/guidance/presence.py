@@ -102,6 +102,11 @@ class PresenceGuidance(Rule[Evidence]):
         """One prediction per concept."""
         return "each"
 
+    @property
+    def uses_likeness(self) -> bool:
+        """Only if far prompts are to be skipped."""
+        return self.far > -1
+
     def start(self, start: Start) -> Evidence:
         """No evidence; a likeness that is unknown leaves every concept possible."""
         return Evidence(

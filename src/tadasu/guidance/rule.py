@@ -171,6 +171,11 @@ class Rule(ABC, Generic[State]):
     def needs(self) -> Needs:
         """Which predictions the rule wants beside ε_u and ε_p."""
 
+    @property
+    def uses_likeness(self) -> bool:
+        """Whether the backend has to compare the prompt's context with the concepts'."""
+        return False
+
     @abstractmethod
     def start(self, start: Start) -> State:
         """The state before the first step."""

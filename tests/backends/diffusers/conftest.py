@@ -162,3 +162,31 @@ def latents_of() -> Callable[..., torch.Tensor]:
         return latents
 
     return run
+
+
+@pytest.fixture(scope="session")
+def sdxl() -> Any:
+    """A Stable Diffusion XL pipeline; nobody may change its parts."""
+    from diffusers import StableDiffusionXLPipeline
+
+    torch.manual_seed(0)
+    denoiser = unet(
+        width=32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + 16,
+        use_linear_projection=True,
+    )
+    sensitive(denoiser)
+    pipe = StableDiffusionXLPipeline(
+        vae=vae(),
+        text_encoder=text_encoder(),
+        text_encoder_2=text_encoder(projection=True),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
+        unet=denoiser,
+        scheduler=scheduler("EulerDiscreteScheduler"),
+        add_watermarker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -143,6 +144,7 @@ def test_each_text_is_encoded_once(
     seen: list[str] = []
     encode = type(sd).encode_prompt
 
+    @functools.wraps(encode)
     def counted(self: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
         seen.append(prompt)
         return encode(self, prompt, *args, **kwargs)
@@ -152,6 +154,18 @@ def test_each_text_is_encoded_once(
         latents_of(sd, steps=2)
         latents_of(sd, ["a", "b"], steps=2)
     assert seen.count("a pistol") == 1
+
+
+def test_prompts_far_from_the_concept_cost_nothing(sd: Any, latents_of: Latents) -> None:
+    prompts = ["a pistol", "xyz qrs uvw"]
+    with attach(sd, "presence:every_step,far=0.9", ["a pistol"]) as attached:
+        latents_of(sd, prompts)
+    assert attached.record is not None
+    assert set(attached.record.concept_rows) == {1}
+    with attach(sd, "presence:every_step", ["a pistol"]) as attached:
+        latents_of(sd, prompts)
+    assert attached.record is not None
+    assert set(attached.record.concept_rows) == {2}
 
 
 def test_two_rules_at_once_share_one_forward(sd: Any, latents_of: Latents) -> None:

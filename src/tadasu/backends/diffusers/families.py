@@ -42,6 +42,7 @@ class Family:
         shared: arguments of the denoiser without a batch axis.
         listed: arguments that are lists with one entry per row.
         aside: arguments that mark extra forwards beside guidance, which are left alone.
+        context: the denoiser's argument with the text's context; empty where there is no text.
         masked: context and mask of families whose texts differ in length, to pad them alike.
         channels: number of latent channels that the model predicts.
     """
@@ -58,6 +59,7 @@ class Family:
     shared: frozenset[str] = frozenset()
     listed: frozenset[str] = frozenset()
     aside: frozenset[str] = frozenset()
+    context: str = "encoder_hidden_states"
     masked: tuple[str, str] | None = None
     channels: Callable[[Any], int] = _latents_of_transformer
 
@@ -201,6 +203,7 @@ FAMILIES = (
         rows="conditional first",
         sign=-1.0,
         listed=frozenset({"x", "cap_feats"}),
+        context="cap_feats",
     ),
     Family(
         name="PixArt",
@@ -226,6 +229,7 @@ FAMILIES = (
         denoiser="transformer",
         sample="hidden_states",
         encode=text.class_label,
+        context="",
         scale=_called_scale,
         rows="conditional first",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +116,32 @@ def _after_own_negative(call: Mapping[str, Any], prompt: int, text: str) -> str:
     if isinstance(own, list | tuple):
         own = own[prompt] if len(own) > 1 else own[0]
     return ", ".join(part for part in (own, text) if part)
+
+
+def likeness(
+    pipe: Any, family: Family, active: Active, call: Mapping[str, Any], prompts: Sequence[Tensor]
+) -> Tensor:
+    """Cosine between each image's prompt and each concept, seen from the empty text.
+
+    Contexts are averaged over tokens, and the empty text's average is taken off both sides, so
+    that what all texts share does not count. Not-a-number where there is no text to compare.
+
+    Args:
+        pipe: the pipeline.
+        family: how it works.
+        active: the rule with its concepts.
+        call: the arguments of the call.
+        prompts: the context of each image's prompt, ``token width``.
+    """
+    found = torch.full_like(active.weights, torch.nan)
+    if not family.context or not active.layer.rule.uses_likeness:
+        return found
+    empty = _encode(pipe, family, active.layer, "", call)[family.context][0].float().mean(0)
+    for (concept, image), conditioning in active.conditioning.items():
+        one = prompts[image].float().mean(0) - empty
+        other = conditioning[family.context][0].float().mean(0) - empty
+        found[concept, image] = torch.cosine_similarity(one, other.to(one.device), dim=0)
+    return found
 
 
 def _encode(

@@ -13,7 +13,7 @@ from torch import Tensor
 from tadasu.backends.diffusers.families import Family
 from tadasu.backends.diffusers.noise import Level, level
 from tadasu.backends.diffusers.plan import Layer
-from tadasu.backends.diffusers.prepare import Active, activate, prompt_count
+from tadasu.backends.diffusers.prepare import Active, activate, likeness, prompt_count
 from tadasu.backends.diffusers.rows import Row, extend, first_of, stacked, with_first
 from tadasu.errors import BadInput, RunFailed
 from tadasu.guidance.rule import Predictions, Start, Step
@@ -141,7 +141,7 @@ class Run:
         step, at = self._step(bound.arguments, scale)
         latents = self._canonical(sample[: self._images])
         if step.index == 0:
-            self._start(latents, step.count)
+            self._start(latents, step.count, bound.arguments)
         self._index += 1
         appended: list[Row] = []
         replaced: list[Row] = []
@@ -194,14 +194,17 @@ class Run:
         )
         return step, at
 
-    def _start(self, latents: Tensor, count: int) -> None:
+    def _start(self, latents: Tensor, count: int, arguments: Mapping[str, Any]) -> None:
+        contexts = arguments.get(self._family.context, ())
+        own = [self._row(image, conditional=True) for image in range(self._images)]
+        prompts = [contexts[row] for row in own] if len(contexts) else []
         for active in self._active:
             active.weights = active.weights.to(latents.device)
             start = Start(
                 count=count,
                 weights=active.weights,
                 latents=latents,
-                likeness=torch.full_like(active.weights, torch.nan),
+                likeness=likeness(self._pipe, self._family, active, self._call, prompts),
             )
             active.state = active.layer.rule.start(start)
 

@@ -1,0 +1,235 @@
+"""The same rules as guiders of diffusers' modular pipelines.
+
+Standard pipelines take no guider, so `attach` wraps their denoiser. Modular pipelines have a
+component named ``guider``; this one asks for the concepts' predictions beside the conditional and
+the unconditional one. It needs diffusers 0.36 or later, where guiders got
+``prepare_inputs_from_block_state``.
+
+    pipe.update_components(guider=guider("sld", concepts, scheduler=pipe.scheduler))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tadasu.backends.diffusers.noise import Level, level
+from tadasu.backends.diffusers.rows import stacked
+from tadasu.errors import BadInput, MissingPart, RunFailed
+from tadasu.guidance.registry import parse
+from tadasu.guidance.rule import Predictions, Rule, Start, Step
+
+#: What modular denoiser blocks call the noisy latents, besides passing them first.
+_LATENTS = ("sample", "hidden_states", "x")
+
+
+def guider(
+    rule: Rule[Any] | str,
+    concepts: Sequence[Mapping[str, Tensor]],
+    *,
+    scheduler: Any,
+    guidance_scale: float = 7.5,
+    strength: float | Sequence[float] = 1.0,
+    tokens: bool = False,
+) -> Any:
+    """A guider for a modular pipeline that steers away from concepts.
+
+    Args:
+        rule: a rule or its name.
+        concepts: per concept the fields that differ from the prompt's, as the denoiser block names
+            them, each with a first axis of length 1: for SDXL ``prompt_embeds`` and
+            ``text_embeds``, for Qwen-Image ``encoder_hidden_states`` and its mask.
+        scheduler: the pipeline's scheduler, for noise levels and the prediction type.
+        guidance_scale: s_g, above 1.
+        strength: factor on the rule's effect, one number or one per concept.
+        tokens: True if latents are ``batch token channel``.
+
+    Raises:
+        MissingPart: diffusers is older than 0.36.
+        BadInput: no concepts, a guidance scale of 1 or less, or strengths of another number.
+    """
+    from diffusers.guiders.guider_utils import BaseGuidance
+
+    if not hasattr(BaseGuidance, "prepare_inputs_from_block_state"):
+        raise MissingPart("Guiders of modular pipelines need diffusers 0.36 or later.")
+    found = parse(rule) if isinstance(rule, str) else rule
+    if found.needs == "nothing":
+        raise BadInput(f"The rule {found.name} takes no concepts; a guider needs one that does.")
+    if guidance_scale <= 1:
+        raise BadInput(f"guidance_scale={guidance_scale:g}: guidance needs a scale above 1.")
+    if not concepts or (found.needs == "merged" and len(concepts) > 1):
+        wanted = "one text for all concepts" if found.needs == "merged" else "at least one concept"
+        raise BadInput(f"The rule {found.name} needs {wanted}; {len(concepts)} were given.")
+    strengths = [strength] * len(concepts) if isinstance(strength, int | float) else [*strength]
+    if len(strengths) != len(concepts):
+        raise BadInput(f"{len(strengths)} strengths were given for {len(concepts)} concepts.")
+    core = _Core(found, list(concepts), strengths, scheduler, guidance_scale, tokens)
+    return _guider_class(BaseGuidance)(core)
+
+
+class _Core:
+    """A rule, its concepts, and the state of the run: all that is not diffusers."""
+
+    def __init__(
+        self,
+        rule: Rule[Any],
+        concepts: list[Mapping[str, Tensor]],
+        strengths: list[float],
+        scheduler: Any,
+        scale: float,
+        tokens: bool,
+    ) -> None:
+        self.rule, self.concepts, self.strengths = rule, concepts, strengths
+        self.scheduler, self.scale, self.tokens = scheduler, scale, tokens
+        self.latents: Tensor | None = None
+        self.state: Any = None
+        self.index = 0
+        self.count = 1
+
+    def guide(self, conditional: Tensor, unconditional: Tensor, concepts: list[Tensor]) -> Tensor:
+        """The guided prediction in the model's own space.
+
+        Raises:
+            RunFailed: the latents were not seen, or the result is not finite.
+        """
+        if self.latents is None:
+            raise RunFailed("The guider never saw the denoiser's latents; nothing was guided.")
+        latents = self._canonical(self.latents)
+        at = level(self.scheduler, self.index, self._timestep())
+        step = Step(
+            index=self.index,
+            count=self.count,
+            guidance_scale=self.scale,
+            signal=at.signal,
+            noise=at.noise,
+        )
+        weights = torch.tensor(self.strengths, device=latents.device)[:, None]
+        weights = weights.expand(-1, len(latents)).float()
+        if self.index == 0:
+            unknown = torch.full_like(weights, torch.nan)
+            self.state = self.rule.start(
+                Start(count=self.count, weights=weights, latents=latents, likeness=unknown)
+            )
+        noise_u, noise_p, *noise_c = (
+            at.to_noise(self._canonical(output), latents)
+            for output in (unconditional, conditional, *concepts)
+        )
+        predictions = Predictions(
+            unconditional=noise_u,
+            prompt=noise_p,
+            concepts=torch.stack(noise_c),
+            evaluated=weights != 0,
+            weights=weights,
+            latents=latents,
+        )
+        guided, self.state = self.rule.step(predictions, step, self.state)
+        if not torch.isfinite(guided).all():
+            raise RunFailed(
+                f"Rule {self.rule.name}, step {self.index + 1} of {self.count}: the guided "
+                "prediction is not finite, so the image is withheld."
+            )
+        return self._back(unconditional, guided - noise_u, at)
+
+    def _timestep(self) -> float:
+        return float(self.scheduler.timesteps[min(self.index, len(self.scheduler.timesteps) - 1)])
+
+    def _canonical(self, rows: Tensor) -> Tensor:
+        rows = rows.float()
+        return rows.transpose(1, 2) if self.tokens else rows
+
+    def _back(self, unconditional: Tensor, difference: Tensor, at: Level) -> Tensor:
+        moved = at.to_output(difference)
+        moved = moved.transpose(1, 2) if self.tokens else moved
+        return (unconditional.float() + moved).to(unconditional.dtype)
+
+
+def _guider_class(base: type) -> type:
+    """A guider class on top of the installed diffusers' base class."""
+
+    class ConceptGuider(base):  # type: ignore[misc]
+        """Classifier-free guidance with concepts to steer away from."""
+
+        _input_predictions: list[str]
+
+        def __init__(self, core: _Core) -> None:
+            self._input_predictions = [
+                "pred_cond",
+                "pred_uncond",
+                *(f"pred_concept_{number}" for number in range(len(core.concepts))),
+            ]
+            super().__init__()
+            self.register_to_config(
+                rule=core.rule.name, guidance_scale=core.scale, **core.rule.parameters()
+            )
+            self._core = core
+            self._hook: Any = None
+
+        @property
+        def is_conditional(self) -> bool:
+            """Every batch but the second is conditioned on a text."""
+            return bool(self._count_prepared != 2)
+
+        @property
+        def num_conditions(self) -> int:
+            """Prompt, unconditional, and one for each concept."""
+            return len(self._input_predictions)
+
+        def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
+            """Note where the run is; the rule starts anew at step 0."""
+            super().set_state(step, num_inference_steps, timestep)
+            self._core.index, self._core.count = step, num_inference_steps
+
+        def prepare_models(self, denoiser: torch.nn.Module) -> None:
+            """Look at the latents that go into the denoiser."""
+            super().prepare_models(denoiser)
+
+            def look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                given = next((kwargs[name] for name in _LATENTS if name in kwargs), None)
+                seen = stacked(args[0] if given is None else given)
+                self._core.latents = seen.squeeze(2) if seen.ndim == 5 else seen
+
+            self._hook = denoiser.register_forward_pre_hook(look, with_kwargs=True)
+
+        def cleanup_models(self, denoiser: torch.nn.Module) -> None:
+            """Stop looking."""
+            if self._hook is not None:
+                self._hook.remove()
+            self._hook = None
+
+        def prepare_inputs(self, data: Any) -> list[Any]:
+            """One batch per prediction, for blocks that pass tensors."""
+            return self._batches(lambda at, name: self._prepare_batch(data, at, name))
+
+        def prepare_inputs_from_block_state(self, data: Any, input_fields: Any) -> list[Any]:
+            """One batch per prediction, for blocks that pass the names of fields."""
+            return self._batches(
+                lambda at, name: self._prepare_batch_from_block_state(input_fields, data, at, name)
+            )
+
+        def _batches(self, prepare: Any) -> list[Any]:
+            batches = [prepare(0, "pred_cond"), prepare(1, "pred_uncond")]
+            for number, fields in enumerate(self._core.concepts):
+                batch = prepare(0, f"pred_concept_{number}")
+                for name, value in fields.items():
+                    setattr(batch, name, _like(value, getattr(batch, name)))
+                batches.append(batch)
+            return batches
+
+        def forward(self, pred_cond: Tensor, pred_uncond: Tensor, **concepts: Tensor) -> Any:
+            """The guided prediction; the conditional one goes along, some blocks need it."""
+            from diffusers.guiders.guider_utils import GuiderOutput
+
+            guided = self._core.guide(pred_cond, pred_uncond, list(concepts.values()))
+            return GuiderOutput(pred=guided, pred_cond=pred_cond, pred_uncond=pred_uncond)
+
+    return ConceptGuider
+
+
+def _like(value: Tensor, prompt: Any) -> Any:
+    """A concept's field for as many images as the prompt's."""
+    if isinstance(prompt, list):
+        return [value[0].to(part) for part in prompt]
+    return value.to(prompt).expand(len(prompt), *value.shape[1:])
