@@ -29,13 +29,22 @@ from tadasu.backends.diffusers.context.apply import applied
 from tadasu.backends.diffusers.context.fold import fold, unfold
 from tadasu.backends.diffusers.context.ports import gram, ports
 from tadasu.backends.diffusers.context.text import PipelineEncoder
+from tadasu.editing.encoder import Encoded
 from tadasu.editing.prior import Prior
 from tadasu.editing.problem import Kept, Reading, assemble
 from tadasu.editing.registry import parse
 from tadasu.editing.targets import Target
 
 STYLES = ("noto", "blob", "flat", "fluent", "twemoji", "emojione")
-TEMPLATES = ("{}", "a {}", "noto emoji of a {}", "twemoji {}", "flat emoji of a {}")
+TEMPLATES = (
+    "{}",
+    "a {}",
+    "noto emoji of a {}",
+    "twemoji {}",
+    "flat emoji of a {}",
+    "a {} next to a book on a white background",
+    "a cat face next to a {} on a blue background",
+)
 SYSTEMS = ("none", "uce:v1", "uce:v2", "rece", "speed", "cure", "uce", "conditional")
 PUBLISHED = ("uce:v1", "uce:v2", "rece", "speed", "cure")
 
@@ -94,6 +103,27 @@ def style_prompts(gone: list[str], stay: list[str], concepts: list[dict], n: int
     return prompts
 
 
+class Remembering:
+    """An encoder that encodes every text once."""
+
+    def __init__(self, encoder: PipelineEncoder) -> None:
+        self.encoder, self.known = encoder, {}
+
+    @property
+    def fingerprint(self) -> str:
+        return self.encoder.fingerprint
+
+    def encode(self, texts: Any) -> dict[str, Encoded]:
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        if new:
+            found = self.encoder.encode(new)["context"]
+            rows = zip(found.contexts, found.spans, strict=True)
+            self.known |= dict(zip(new, rows, strict=True))
+        rows = [self.known[text] for text in texts]
+        contexts = torch.stack([context for context, _ in rows])
+        return {"context": Encoded(contexts=contexts, spans=tuple(where for _, where in rows))}
+
+
 class World:
     def __init__(self, pipeline: Path, judge: Path, steps: int, batch: int) -> None:
         from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
@@ -102,6 +132,8 @@ class World:
         self.pipe = StableDiffusionPipeline.from_pretrained(pipeline, torch_dtype=torch.float32)
         self.pipe.scheduler = DPMSolverMultistepScheduler.from_config(self.pipe.scheduler.config)
         self.pipe.set_progress_bar_config(disable=True)
+        self.encoder = Remembering(PipelineEncoder(self.pipe))
+        self.gram = gram(ports(self.pipe)["context"])
         self.judge = AutoModelForImageClassification.from_pretrained(
             judge, torch_dtype=torch.float32
         )
@@ -164,11 +196,11 @@ def solve(name: str, world: World, erased: list[dict], kept: Kept, *, styles: bo
         targets = [replace(target, texts=target.texts[:1]) for target in targets]
         kept = replace(kept, prior=None, captions=())
     problem = assemble(
-        PipelineEncoder(world.pipe),
+        world.encoder,
         targets,
         reading=reading,
         kept=kept,
-        grams={"context": gram(ports(world.pipe)["context"])},
+        grams={"context": world.gram},
     )["context"]
     return solver.solve(problem)
 
@@ -288,8 +320,7 @@ def main() -> None:
         f"{article(a['en'])} next to {article(b['en'])} on a blue background"
         for a, b in zip(usable, usable[37:] + usable[:37], strict=True)
     ]
-    encoder = PipelineEncoder(world.pipe)
-    prior = Prior.measure(encoder, captions)
+    prior = Prior.measure(world.encoder, captions, batch=256)
     for count in args.counts:
         erased, stay = ordered[:count], ordered[count:]
         gone = {c["en"] for c in erased} | {c["ja"] for c in erased}
@@ -297,7 +328,7 @@ def main() -> None:
         kept = Kept(
             texts=tuple(t for c in stay for t in (c["en"], c["ja"]) if t not in gone),
             captions=tuple(quiet[:: max(1, len(quiet) // 400)]),
-            prior=Prior.measure(encoder, quiet),
+            prior=Prior.measure(world.encoder, quiet, batch=256),
         )
         prompts = concept_prompts(erased, stay, args.n, args.seed)
         args.done += run_task(world, f"{count} concepts", prompts, erased, kept, args)

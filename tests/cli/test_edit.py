@@ -81,7 +81,7 @@ def test_from_words_to_file_to_model(say: Say, tmp_path: Path) -> None:
     code, shown = say("show", str(file), with_model=False)
     assert code == 0
     assert {**shown, "file": ""} == {**made, "file": ""}
-    code, checked = say("check", str(file), "--residual", "0.999", "--drift", "10")
+    code, _ = say("check", str(file), "--residual", "0.999", "--drift", "10")
     assert code == 0
     assert say("check", str(file), "--residual", "1e-9")[0] == 1
     code, page = say(
@@ -125,6 +125,17 @@ def test_bad_input_writes_nothing(say: Say, tmp_path: Path, words: tuple[str, ..
     code, document = say(*words, "--out", str(tmp_path / "e.safetensors"))
     assert (code, document) == (2, None)
     assert not list(tmp_path.iterdir())
+
+
+def test_suggest_reads_a_log(say: Say, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    rows = ["a cat,,", *["a pistol,no-such-concept,yes"] * 20]
+    log.write_text("prompt,concept,flagged\n" + "\n".join(rows), encoding="utf-8")
+    assert say("suggest", str(log))[0] == 2, "the policy has no such concept"
+    log.write_text("prompt,concept,flagged\na cat,,\n", encoding="utf-8")
+    assert say("suggest", str(log)) == (0, {"targets": []})
+    log.write_text("prompt,concept,flagged\na cat,,perhaps\n", encoding="utf-8")
+    assert say("suggest", str(log))[0] == 2
 
 
 def test_files_of_texts(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tadasu.errors import BadInput
 
 WIDTH = 48
 KEPT = ("cat", "dog", "house", "tree", "lamp")
-GUN = Target(concept="gun", texts=("pistol", "ピストル"))
+GUN = Target(concept="gun", texts=("pistol", "ピストル"), anchor="toy")
 SOLVER = ConditionalEditing(
     base=UnifiedConceptEditing(
         reading=Reading(tokens="last", templates=("{}", "a {}", "my {} here"))
@@ -24,7 +24,7 @@ SOLVER = ConditionalEditing(
 def _problem(kept: tuple[str, ...] = KEPT) -> Problem:
     return assemble(
         WordEncoder(WIDTH),
-        [GUN, *erase(["bomb"])],
+        [GUN, *erase(["bomb"], "toy")],
         reading=SOLVER.reading,
         kept=Kept(texts=kept, captions=("a red pistol",)),
     )["context"]

@@ -57,6 +57,19 @@ def test_debias_adds_a_fraction_of_the_rows_own_length() -> None:
     torch.testing.assert_close(move, expected)
 
 
+def test_a_template_may_go_on_after_the_name() -> None:
+    reading = Reading(tokens="last", templates=("a {} next to me",))
+    problem = assemble(ENCODER, erase(["pistol"], "toy"), reading=reading)["context"]
+    torch.testing.assert_close(problem.sources[0], _row("a pistol next to me", 2))
+    torch.testing.assert_close(problem.targets[0], _row("a toy next to me", 2))
+    torch.testing.assert_close(problem.words[0], problem.sources[0])
+    tail = Reading(tokens="last+tail", templates=reading.templates)
+    problem = assemble(ENCODER, erase(["pistol"], "toy"), reading=tail)["context"]
+    assert problem.sources.shape[0] == 8, "from the name to the end of ten rows"
+    with pytest.raises(BadInput, match="goes on after the name"):
+        assemble(ENCODER, erase(["pistol"]), reading=reading)
+
+
 def test_weights_reach_the_rows() -> None:
     targets = [Target(concept="a", texts=("a",), weight=3.0), *erase(["b"])]
     problem = assemble(ENCODER, targets, reading=Reading(tokens="last"))["context"]

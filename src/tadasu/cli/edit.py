@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from tadasu.cli import edit_files, edit_make
+from tadasu.cli import edit_files, edit_make, edit_suggest
 
 app = typer.Typer(
     name="edit",
@@ -26,6 +26,7 @@ _COMMANDS: tuple[Any, ...] = (
     edit_files.export,
     edit_files.apply,
     edit_files.prior,
+    edit_suggest.suggest,
 )
 for _command in _COMMANDS:
     app.command(_command.__name__)(_command)

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tadasu.editing.gated_map import GatedMap
-from tadasu.editing.metric import Metric, cholesky
+from tadasu.editing.metric import IDENTITY, cholesky
 from tadasu.editing.problem import Problem, Reading
 from tadasu.editing.uce import UnifiedConceptEditing, balanced, condensed
 from tadasu.errors import BadInput
@@ -91,13 +91,12 @@ class ConditionalEditing:
 
     def _weights(self, whitened: Tensor, moves: Tensor, owners: Tensor) -> Tensor:
         """Balanced for each concept by itself, since it will be active by itself."""
-        same = Metric(whiten=lambda columns: columns, back=lambda columns: columns)
         weights = torch.empty(len(owners), dtype=torch.float64)
         for concept in range(int(owners.max()) + 1):
             own = owners == concept
             alone = torch.zeros(int(own.sum()), dtype=torch.int64)
             asked = self.base.tolerance or 0.1
-            weights[own] = balanced(same, whitened[:, own].T, moves[own], alone, asked)
+            weights[own] = balanced(IDENTITY, whitened[:, own].T, moves[own], alone, asked)
         return weights
 
     def _calibrated(self, filters: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:

@@ -32,23 +32,30 @@ class Encoded:
     contexts: Float[Tensor, "texts tokens width"]
     spans: tuple[tuple[Span, ...], ...]
 
-    def rows(self, text: int, mode: Mode, *, empty: Empty = "eot") -> Float[Tensor, "chosen width"]:
-        """The rows that stand for one text, in float64."""
-        chosen = [row for where in self.spans[text] for row in rows(where, mode, empty=empty)]
+    def rows(
+        self, text: int, where: tuple[Span, ...], mode: Mode, *, empty: Empty = "eot"
+    ) -> Float[Tensor, "chosen width"]:
+        """The rows of one text that stand for what lies at ``where``, in float64."""
+        chosen = [row for part in where for row in rows(part, mode, empty=empty)]
         return self.contexts[text, chosen].to(torch.float64)
 
     def pairs(
-        self, source: int, target: int, mode: Mode, *, empty: Empty = "eot"
+        self,
+        source: tuple[int, tuple[Span, ...]],
+        target: tuple[int, tuple[Span, ...]],
+        mode: Mode,
+        *,
+        empty: Empty = "eot",
     ) -> tuple[Float[Tensor, "chosen width"], Float[Tensor, "chosen width"]]:
-        """Rows of one text and the rows of another text they are sent to, in float64."""
+        """Rows of one text and the rows of another that they are sent to, in float64."""
         found = [
             pair
-            for ours, theirs in zip(self.spans[source], self.spans[target], strict=True)
+            for ours, theirs in zip(source[1], target[1], strict=True)
             for pair in paired(ours, theirs, mode, empty=empty)
         ]
         here, there = zip(*found, strict=True)
-        exact = self.contexts.to(torch.float64)
-        return exact[source, list(here)], exact[target, list(there)]
+        moved, goals = self.contexts[source[0], list(here)], self.contexts[target[0], list(there)]
+        return moved.to(torch.float64), goals.to(torch.float64)
 
 
 class Encoder(Protocol):

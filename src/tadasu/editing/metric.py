@@ -57,6 +57,9 @@ class Metric:
         )
 
 
+IDENTITY = Metric(whiten=lambda columns: columns, back=lambda columns: columns)
+
+
 def ridge_and_rows(ridge: float, rows: Float[Tensor, "rows width"]) -> Metric:
     """``G = ridge · I + rowsᵀ rows``, solved on the smaller side.
 

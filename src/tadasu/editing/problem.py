@@ -7,7 +7,7 @@ a problem and returns a context map; none of them sees a text or a network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -16,8 +16,8 @@ from torch import Tensor
 from tadasu.editing.encoder import Encoded, Encoder
 from tadasu.editing.prior import Moment, Prior
 from tadasu.editing.targets import Target, check_conflicts, plain
-from tadasu.editing.tokens import Empty, Mode
-from tadasu.errors import BadInput
+from tadasu.editing.tokens import Empty, Mode, Span
+from tadasu.errors import BadInput, shown
 
 PLAIN = ("{}",)
 
@@ -159,11 +159,21 @@ def filled(template: str, text: str) -> str:
     return template.replace("{}", text) if text else ""
 
 
+def head(template: str) -> str:
+    """A template up to the name, which is how long the name's own rows reach.
+
+    >>> head("a {} next to a cat")
+    'a {}'
+    """
+    return template.partition("{}")[0] + "{}"
+
+
 def _all_texts(targets: Sequence[Target], reading: Reading, kept: Kept) -> list[str]:
     names = [text for target in targets for text in (*target.texts, target.anchor or "")]
     names += [text for target in targets for text in target.attributes]
     names += kept.texts
-    return ["", *(filled(t, name) for t in reading.templates for name in names), *kept.captions]
+    forms = [form for t in reading.templates for form in (t, head(t))]
+    return ["", *(filled(form, name) for form in forms for name in names), *kept.captions]
 
 
 class _Layout:
@@ -173,6 +183,7 @@ class _Layout:
         self, encoded: Encoded, index: Mapping[str, int], reading: Reading, kept: Kept
     ) -> None:
         self.encoded, self.index, self.reading, self.kept = encoded, index, reading, kept
+        self.means: dict[str, Tensor] = {}
 
     def problem(
         self, targets: Sequence[Target], *, prior: Moment | None, gram: Tensor | None
@@ -182,13 +193,14 @@ class _Layout:
         moved = [self._moved(targets[names[k][0]], names[k][1], t) for k, t in sentences]
         owner = torch.tensor([names[k][0] for k, _ in sentences])
         owners = owner.repeat_interleave(torch.tensor([here.shape[0] for here, _ in moved]))
-        texts = [self.index[filled(t, names[k][1])] for k, t in sentences]
+        places = [self._place(t, names[k][1]) for k, t in sentences]
         weight = torch.tensor([target.weight for target in targets], dtype=torch.float64)
         width = self.encoded.contexts.shape[-1]
-        preserved = [self._rows(text) for text in self._kept_sentences()]
+        kept = [(t, text) for t in self.reading.templates for text in self.kept.texts]
+        preserved = [self._rows(t, text, self.reading.preserve_tokens) for t, text in kept]
         spoken = {plain(text) for _, text in names}
         harmless = [c for c in self.kept.captions if not any(s in plain(c) for s in spoken)]
-        others = ["", *self._kept_sentences(), *harmless]
+        others = ["", *(filled(t, text) for t, text in kept), *harmless]
         return Problem(
             sources=torch.cat([here for here, _ in moved]),
             targets=torch.cat([there for _, there in moved]),
@@ -200,44 +212,57 @@ class _Layout:
             empty=self.encoded.contexts[self.index[""]].to(torch.float64),
             prior=prior,
             gram=gram,
-            words=torch.stack([self.encoded.rows(text, "last")[0] for text in texts]),
-            seen=self.encoded.contexts[texts],
+            words=torch.stack([self.encoded.rows(*place, "last")[0] for place in places]),
+            seen=self.encoded.contexts[[text for text, _ in places]],
             seen_names=torch.tensor([k for k, _ in sentences]),
             name_owners=torch.tensor([owner for owner, _ in names]),
             others=self.encoded.contexts[[self.index[text] for text in others]],
         )
 
-    def _kept_sentences(self) -> list[str]:
-        return [filled(t, text) for t in self.reading.templates for text in self.kept.texts]
+    def _place(self, template: str, text: str) -> tuple[int, tuple[Span, ...]]:
+        """The sentence and where the name ends in it, which need not be where it ends."""
+        sentence = self.index[filled(template, text)]
+        whole = self.encoded.spans[sentence]
+        part = self.encoded.spans[self.index[filled(head(template), text)]]
+        where = [replace(w, last=p.last) for w, p in zip(whole, part, strict=True)]
+        return sentence, tuple(where)
 
-    def _rows(self, sentence: str) -> Tensor:
-        mode, empty = self.reading.preserve_tokens, self.reading.empty
-        return self.encoded.rows(self.index[sentence], mode, empty=empty)
+    def _rows(self, template: str, text: str, tokens: Mode) -> Tensor:
+        return self.encoded.rows(*self._place(template, text), tokens, empty=self.reading.empty)
 
-    def _pairs(self, sentence: str, other: str) -> tuple[Tensor, Tensor]:
-        ours, theirs = self.index[sentence], self.index[other]
-        return self.encoded.pairs(ours, theirs, self.reading.tokens, empty=self.reading.empty)
+    def _pairs(self, template: str, text: str, other: str) -> tuple[Tensor, Tensor]:
+        source, target = self._place(template, text), self._place(template, other)
+        return self.encoded.pairs(source, target, self.reading.tokens, empty=self.reading.empty)
 
     def _moved(self, target: Target, text: str, template: str) -> tuple[Tensor, Tensor]:
-        sentence = filled(template, text)
         if target.attributes:
-            return self._shifted(target, sentence, template)
+            return self._shifted(target, text, template)
         if target.anchor is None:
-            return self._towards_kept(sentence, template)
-        return self._pairs(sentence, filled(template, target.anchor))
+            return self._towards_kept(text, template)
+        if not target.anchor and head(template) != template:
+            raise BadInput(
+                f"Template {shown(template)} goes on after the name, so the empty anchor has no "
+                "sentence to stand in. Give an anchor with words, or the mean of what is kept."
+            )
+        return self._pairs(template, text, target.anchor)
 
-    def _towards_kept(self, sentence: str, template: str) -> tuple[Tensor, Tensor]:
-        found = [self._pairs(sentence, filled(template, text)) for text in self.kept.texts]
-        shortest = min(there.shape[0] for _, there in found)
-        return found[0][0][:shortest], torch.stack([there[:shortest] for _, there in found]).mean(0)
+    def _towards_kept(self, text: str, template: str) -> tuple[Tensor, Tensor]:
+        tokens = self.reading.tokens
+        if template not in self.means:
+            found = [self._rows(template, kept, tokens) for kept in self.kept.texts]
+            shortest = min(rows.shape[0] for rows in found)
+            self.means[template] = torch.stack([rows[:shortest] for rows in found]).mean(0)
+        mean, here = self.means[template], self._rows(template, text, tokens)
+        shared = min(mean.shape[0], here.shape[0])
+        return here[:shared], mean[:shared]
 
-    def _shifted(self, target: Target, sentence: str, template: str) -> tuple[Tensor, Tensor]:
-        here = self._pairs(sentence, sentence)[0]
+    def _shifted(self, target: Target, text: str, template: str) -> tuple[Tensor, Tensor]:
+        here = self._rows(template, text, self.reading.tokens)
         there = here.clone()
         for attribute, amount in target.attributes.items():
             # The 2023 code scales by the length of each layer's output, which no shared map can;
             # here by the length of the context row.
-            along = self._pairs(sentence, filled(template, attribute))[1]
+            along = self._pairs(template, text, attribute)[1]
             shared = along.shape[0]
             unit = along / along.norm(dim=1, keepdim=True).clamp_min(1e-12)
             there[:shared] += amount * here[:shared].norm(dim=1, keepdim=True) * unit

@@ -24,6 +24,7 @@ _NOT_SOLVERS = frozenset(
         "prior",
         "problem",
         "registry",
+        "suggest",
         "targets",
         "tokens",
         "words",

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tadasu.editing.context_map import ContextMap
-from tadasu.editing.metric import Metric, cholesky, ridge_and_rows, ridge_solve
+from tadasu.editing.metric import IDENTITY, Metric, cholesky, ridge_and_rows, ridge_solve
 from tadasu.editing.problem import Problem, Reading
 from tadasu.errors import BadInput
 
@@ -184,15 +184,15 @@ def balanced(
     Returns:
         One weight per row, equal within a concept.
     """
-    whitened = metric.whiten(sources.T)
+    whitened = metric.whiten(sources.T)  # from here on a change costs 1 in every direction
     size = (whitened**2).sum(0).clamp_min(1e-300)
     concepts = int(owners.max()) + 1
     asked = _per_concept(moves, owners, concepts).clamp_min(1e-300)
     typical = _per_concept(size[:, None], owners, concepts) / torch.bincount(owners) ** 0.5
     weights = 1 / typical
     for _ in range(rounds):
-        edit = ridge_solve(metric, sources, moves, weights[owners])
-        left = _per_concept(moves - edit.delta(sources), owners, concepts) / asked
+        edit = ridge_solve(IDENTITY, whitened.T, moves, weights[owners])
+        left = _per_concept(moves - (whitened.T @ edit.B) @ edit.A.T, owners, concepts) / asked
         step = (left / tolerance).clamp(0.25, 4.0)
         weights = (weights * step).clamp(1e-3 / typical, 1e6 / typical)
     return weights[owners]

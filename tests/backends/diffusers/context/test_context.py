@@ -82,7 +82,7 @@ def test_erased_and_anchor_read_alike_after_the_edit(pipe: Any) -> None:
     found = encoder.encode(["a pistol", "a toy"])
     maps = _maps(pipe)
     for site, encoded in found.items():
-        here, there = encoded.pairs(0, 1, "last")
+        here, there = encoded.pairs((0, encoded.spans[0]), (1, encoded.spans[1]), "last")
         left = (maps[site].apply(here) - there).norm() / (here - there).norm()
         assert float(left) < 0.6, site
 

@@ -1,0 +1,67 @@
+"""Draws and judges pictures for the debias loop, on a pipeline, with the amounts found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tadasu.backends.diffusers.context.apply import applied
+from tadasu.backends.diffusers.context.solve import Options, debias
+from tadasu.editing.debias import Amounts
+from tadasu.editing.edit import Edit
+
+#: Pictures to, for each, the attribute values that are seen in it.
+Judge = Callable[[Sequence[Image.Image]], Sequence[frozenset[str]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineDraw:
+    """What :meth:`tadasu.editing.debias.Loop.run` needs, made from a pipeline and a judge.
+
+    Args:
+        pipe: the model; it is left as it was.
+        judge: sees attribute values in pictures.
+        template: sentence that every concept is drawn in.
+        options: how the edit is solved; concepts without amounts join its preserve list.
+        steps: denoising steps.
+        batch: pictures drawn together.
+    """
+
+    pipe: Any
+    judge: Judge
+    template: str = "a {}"
+    options: Options = field(default_factory=Options)
+    steps: int = 20
+    batch: int = 16
+
+    def __call__(
+        self, amounts: Amounts, concepts: Sequence[str], n: int, seed: int
+    ) -> Mapping[str, Sequence[frozenset[str]]]:
+        """Draw ``n`` pictures of each concept; picture i of every concept has seed ``seed + i``."""
+        edit = self.edit(amounts, concepts) if amounts else None
+        with applied(self.pipe, edit.maps) if edit else nullcontext():
+            return {concept: self._judged(concept, n, seed) for concept in concepts}
+
+    def edit(self, amounts: Amounts, concepts: Sequence[str] = ()) -> Edit:
+        """The edit that these amounts make; the other concepts are preserved."""
+        others = tuple(c for c in concepts if c not in amounts)
+        kept = tuple(dict.fromkeys((*self.options.preserve, *others)))
+        kept = tuple(text for text in kept if text not in amounts)
+        return debias(self.pipe, amounts, options=replace(self.options, preserve=kept))
+
+    def _judged(self, concept: str, n: int, seed: int) -> list[frozenset[str]]:
+        prompt = self.template.replace("{}", concept)
+        seen: list[frozenset[str]] = []
+        for start in range(0, n, self.batch):
+            seeds = range(seed + start, seed + min(start + self.batch, n))
+            generators = [torch.Generator().manual_seed(each) for each in seeds]
+            made = self.pipe(
+                [prompt] * len(generators), num_inference_steps=self.steps, generator=generators
+            )
+            seen += self.judge(made.images)
+        return seen
