@@ -23,8 +23,9 @@ from tadasu.errors import BadInput, UnknownName, shown
 State = TypeVar("State")
 
 #: ``"merged"``: one prediction for all concepts of an image, their texts joined; ``"each"``: one
-#: prediction per concept; ``"nothing"``: the two predictions that the pipeline makes anyway.
-Needs = Literal["merged", "each", "nothing"]
+#: prediction per concept; ``"nothing"``: the two predictions that the pipeline makes anyway;
+#: ``"attention"``: the concepts' attention outputs instead of their predictions.
+Needs = Literal["merged", "each", "nothing", "attention"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -616,6 +616,50 @@ def test_without_guidance_the_error_names_nag(name: str) -> None:
         latents(pipe, "a cat", settings | off)
 
 
+NAG: dict[str, dict[str, Any]] = {
+    "sd v-prediction": {"guidance_scale": 1.0},
+    "sdxl": {"guidance_scale": 1.0},
+    "sd3": {"guidance_scale": 1.0},
+    "flux": {"true_cfg_scale": 1.0},
+    "flux2 klein": {"guidance_scale": 1.0},
+    "qwen-image": {"true_cfg_scale": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", NAG)
+def test_nag_steers_calls_without_guidance(name: str) -> None:
+    pipe, settings = built(name)
+    settings |= NAG[name]
+    prompts = ["a cat", "dogs"]
+    plain = latents(pipe, prompts, settings)
+    scale = float(plain.abs().max())
+    with attach(pipe, "nag", ["pistol"], strength=0):
+        assert torch.equal(latents(pipe, prompts, settings), plain)
+    with attach(pipe, "nag:strong", [[], ["pistol"]]):
+        one = latents(pipe, prompts, settings)
+    torch.testing.assert_close(one[0], plain[0], rtol=1e-3, atol=1e-3 * scale)
+    assert (one[1] - plain[1]).abs().max() > 1e-3 * scale
+    with attach(pipe, "nag:strong", [["a cat"], ["dogs"]]):
+        same = latents(pipe, prompts, settings)
+    torch.testing.assert_close(same, plain, rtol=1e-3, atol=1e-3 * scale)
+    assert torch.equal(latents(pipe, prompts, settings), plain)
+
+
+def test_nag_refuses_what_it_cannot_do() -> None:
+    pipe, settings = built("sd v-prediction")
+    with attach(pipe, "nag", ["pistol"]), pytest.raises(BadInput, match="without classifier-free"):
+        latents(pipe, "a cat", settings)
+    with (
+        attach(pipe, "nag", ["pistol"]),
+        attach(pipe, "sld", ["pistol"]),
+        pytest.raises(BadInput, match="cannot join"),
+    ):
+        latents(pipe, "a cat", settings | {"guidance_scale": 1.0})
+    pipe, settings = built("pixart")
+    with attach(pipe, "nag", ["pistol"]), pytest.raises(BadInput, match="does not support PixArt"):
+        latents(pipe, "a cat", settings | {"guidance_scale": 1.0})
+
+
 def test_a_class_is_the_concept_of_a_class_conditional_model() -> None:
     pipe = dit()
     pipe.set_progress_bar_config(disable=True)

@@ -91,7 +91,7 @@ def test_latents_that_were_never_seen_stop_the_run(sdxl: Any) -> None:
     [
         ("sld", 2, {}, "one text for all concepts"),
         ("crg", 0, {}, "at least one concept"),
-        ("apg", 1, {}, "takes no concepts"),
+        ("apg", 1, {}, "takes no concepts' predictions"),
         ("crg", 2, {"strength": [1.0]}, "1 strengths were given for 2"),
         ("crg", 1, {"guidance_scale": 1.0}, "above 1"),
     ],

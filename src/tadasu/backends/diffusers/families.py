@@ -43,6 +43,8 @@ class Family:
         listed: arguments that are lists with one entry per row.
         aside: arguments that mark extra forwards beside guidance, which are left alone.
         context: the denoiser's argument with the text's context; empty where there is no text.
+        attention: how text reaches the image: ``"cross"``, ``"joint"``, or ``""`` if rules that
+            work on attention do not support the family.
         masked: context and mask of families whose texts differ in length, to pad them alike.
         channels: number of latent channels that the model predicts.
     """
@@ -60,6 +62,7 @@ class Family:
     listed: frozenset[str] = frozenset()
     aside: frozenset[str] = frozenset()
     context: str = "encoder_hidden_states"
+    attention: Literal["cross", "joint", ""] = ""
     masked: tuple[str, str] | None = None
     channels: Callable[[Any], int] = _latents_of_transformer
 
@@ -119,6 +122,7 @@ FAMILIES = (
     Family(
         name="Stable Diffusion",
         pipelines=tuple(f"StableDiffusion{kind}Pipeline" for kind in _VARIANTS + _CONTROLLED),
+        attention="cross",
         denoiser="unet",
         sample="sample",
         encode=text.stable_diffusion,
@@ -129,6 +133,7 @@ FAMILIES = (
     Family(
         name="Stable Diffusion XL",
         pipelines=tuple(f"StableDiffusionXL{kind}Pipeline" for kind in _VARIANTS + _CONTROLLED),
+        attention="cross",
         denoiser="unet",
         sample="sample",
         encode=text.stable_diffusion_xl,
@@ -142,6 +147,7 @@ FAMILIES = (
             *(f"StableDiffusion3{kind}Pipeline" for kind in _VARIANTS),
             "StableDiffusion3ControlNetPipeline",
         ),
+        attention="joint",
         denoiser="transformer",
         sample="hidden_states",
         encode=text.stable_diffusion_3,
@@ -153,6 +159,7 @@ FAMILIES = (
     Family(
         name="FLUX.1",
         pipelines=(*(f"Flux{kind}Pipeline" for kind in _VARIANTS), "FluxControlNetPipeline"),
+        attention="joint",
         denoiser="transformer",
         sample="hidden_states",
         encode=text.flux,
@@ -164,6 +171,7 @@ FAMILIES = (
     Family(
         name="FLUX.2 klein",
         pipelines=("Flux2KleinPipeline",),
+        attention="joint",
         denoiser="transformer",
         sample="hidden_states",
         encode=text.flux2,
@@ -174,6 +182,7 @@ FAMILIES = (
     Family(
         name="FLUX.2",
         pipelines=("Flux2Pipeline",),
+        attention="joint",
         denoiser="transformer",
         sample="hidden_states",
         encode=text.flux2,
@@ -184,6 +193,7 @@ FAMILIES = (
     Family(
         name="Qwen-Image",
         pipelines=tuple(f"QwenImage{kind}Pipeline" for kind in _VARIANTS),
+        attention="joint",
         denoiser="transformer",
         sample="hidden_states",
         encode=text.qwen_image,

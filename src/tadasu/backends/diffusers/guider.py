@@ -56,8 +56,10 @@ def guider(
     if not hasattr(BaseGuidance, "prepare_inputs_from_block_state"):
         raise MissingPart("Guiders of modular pipelines need diffusers 0.36 or later.")
     found = parse(rule) if isinstance(rule, str) else rule
-    if found.needs == "nothing":
-        raise BadInput(f"The rule {found.name} takes no concepts; a guider needs one that does.")
+    if found.needs not in ("merged", "each"):
+        raise BadInput(
+            f"The rule {found.name} takes no concepts' predictions; a guider needs them."
+        )
     if guidance_scale <= 1:
         raise BadInput(f"guidance_scale={guidance_scale:g}: guidance needs a scale above 1.")
     if not concepts or (found.needs == "merged" and len(concepts) > 1):

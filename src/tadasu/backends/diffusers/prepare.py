@@ -96,7 +96,7 @@ def activate(
 
 def _joined(layer: Layer, call: Mapping[str, Any], prompt: int, items: Texts) -> Texts:
     """The texts of one prompt's rows: one text for a rule that joins its concepts."""
-    if layer.rule.needs != "merged" or not items:
+    if layer.rule.needs not in ("merged", "attention") or not items:
         return items
     strength = max(strength for _, strength in items)
     text = ", ".join(text for text, own in items if own > 0 or strength == 0)

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tadasu.backends.diffusers.attach_attention import cross_attention, joint_attention
 from tadasu.backends.diffusers.families import Family
 from tadasu.backends.diffusers.noise import Level, level
 from tadasu.backends.diffusers.plan import Layer
 from tadasu.backends.diffusers.prepare import Active, activate, likeness, prompt_count
 from tadasu.backends.diffusers.rows import Row, extend, first_of, stacked, with_first
 from tadasu.errors import BadInput, RunFailed
+from tadasu.guidance.nag import NormalizedAttentionGuidance
 from tadasu.guidance.rule import Predictions, Start, Step
 
 
@@ -71,6 +73,8 @@ class Run:
         if any(bound.arguments.get(name) is not None for name in self._family.aside):
             return inner(*bound.args, **bound.kwargs)
         sample = stacked(bound.arguments[self._family.sample])
+        if any(active.layer.rule.needs == "attention" for active in self._active):
+            return self._in_attention(inner, bound, sample)
         two = self._family.rows == "two forwards"
         expected = self._images if two else 2 * self._images
         scale = self._guidance_scale()
@@ -115,6 +119,50 @@ class Run:
         conditional, extra = answer.tensor_split((self._images,))
         unconditional = stacked(first_of(output))
         return with_first(output, self._guide(asked, unconditional, conditional, extra))
+
+    def _in_attention(
+        self, inner: Callable[..., Any], bound: inspect.BoundArguments, sample: Tensor
+    ) -> Any:
+        """Calls without guidance, steered inside the attention layers."""
+        rule = self._active[0].layer.rule
+        if len(self._active) > 1 or not isinstance(rule, NormalizedAttentionGuidance):
+            raise BadInput("The rule nag works inside attention and cannot join other rules.")
+        if not self._family.attention:
+            raise BadInput(f"The rule nag does not support {self._family.name}.")
+        if self._family.scale(self._pipe, self._call) is not None or len(sample) != self._images:
+            raise BadInput(
+                "The rule nag is for calls without classifier-free guidance. Give a guidance scale "
+                "of 1 (or no true_cfg_scale), or use another rule."
+            )
+        active, denoiser = self._active[0], getattr(self._pipe, self._family.denoiser)
+        images = [] if active.idle else active.weights[0].nonzero().flatten().tolist()
+        parts = [active.conditioning[0, image] for image in images]
+        joint = self._family.attention == "joint"
+        active.rows.append(len(images))
+        self._rows.append(len(sample) + (len(images) if joint else 0))
+        if not images:
+            return inner(*bound.args, **bound.kwargs)
+        weights = active.weights[0, images].to(sample.device)
+        context = self._family.context
+        if not joint:
+            contexts = torch.cat([part[context] for part in parts])
+            with cross_attention(denoiser, rule, images, contexts, weights):
+                return inner(*bound.args, **bound.kwargs)
+        kept = {context, *(self._family.masked or ())}
+        rows = tuple(
+            Row(
+                source=image,
+                target=None,
+                conditioning={name: value for name, value in part.items() if name in kept},
+            )
+            for image, part in zip(images, parts, strict=True)
+        )
+        tokens = sample.shape[1]
+        if not self._family.tokens:
+            tokens = sample[0, 0].numel() // denoiser.config.patch_size**2
+        with joint_attention(denoiser, rule, images, len(sample), tokens, weights):
+            output = self._call_inner(inner, bound, rows)
+        return with_first(output, stacked(first_of(output))[: len(sample)])
 
     def _call_inner(
         self, inner: Callable[..., Any], bound: inspect.BoundArguments, rows: tuple[Row, ...]
