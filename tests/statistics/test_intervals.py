@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ from tadasu.statistics.intervals import Rate, clopper_pearson, wilson
 @pytest.mark.parametrize(("count", "n"), [(0, 1), (1, 1), (0, 60), (7, 60), (59, 60), (60, 60)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
 def test_equal_to_scipy(count: int, n: int, confidence: float) -> None:
-    for ours, method in ((wilson, "wilson"), (clopper_pearson, "exact")):
+    pairs: tuple[tuple[Any, Literal["wilson", "exact"]], ...] = (
+        (wilson, "wilson"),
+        (clopper_pearson, "exact"),
+    )
+    for ours, method in pairs:
         found = ours(count, n, confidence=confidence)
         expected = binomtest(count, n).proportion_ci(confidence, method=method)
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
