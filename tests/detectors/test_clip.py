@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tadasu.concepts import Concept
+from tadasu.detectors.card import ClipCard
 from tadasu.detectors.clip import ClipZeroShot
-from tadasu.errors import BadInput, RunFailed
+from tadasu.errors import BadFile, BadInput, RunFailed
 
 WEAPONS = Concept(id="weapons", names={"en": ("pistol", "bomb")}, hazard="weapons")
 BEER = Concept(id="beer", names={"ja": ("ビール",)}, prompts=(), hazard="age_restricted")
@@ -124,3 +126,16 @@ def test_a_text_without_direction_is_a_failure_and_no_score() -> None:
 def test_parameters_that_mean_nothing_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(BadInput):
         detector(Plane(), **changes)
+
+
+def test_the_card_is_read_beside_the_weights(tmp_path: Path) -> None:
+    assert ClipCard.beside(tmp_path) == ClipCard()
+    (tmp_path / "clip.json").write_text('{"neutral": ["a cat"], "temperature": 2, "for": "you"}')
+    assert ClipCard.beside(tmp_path) == ClipCard(neutral=("a cat",), temperature=2.0)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"neutral": "cat"}', '{"temperature": "hot"}'])
+def test_a_broken_card_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "clip.json").write_text(content)
+    with pytest.raises(BadFile, match=r"clip\.json' is not a card"):
+        ClipCard.beside(tmp_path)

@@ -124,6 +124,16 @@ def test_long_texts_are_cut_and_short_ones_do_not_change_beside_them(folder: Pat
     assert both[0] == pytest.approx(encoder.encode_texts(["cat"])[0], abs=1e-5)
 
 
+def test_the_card_beside_the_weights_counts_unless_told_otherwise(folder: Path) -> None:
+    (folder / "clip.json").write_text('{"neutral": ["dog"], "template": "a {}"}')
+    by_card = clip.load(concepts=(CAT,), ref=str(folder))
+    told = clip.load(concepts=(CAT,), ref=str(folder), template="the {}", temperature=3.0)
+    (folder / "clip.json").unlink()
+    assert (by_card.neutral, by_card.template, by_card.temperature) == (("dog",), "a {}", 1.0)
+    assert (told.neutral, told.template, told.temperature) == (("dog",), "the {}", 3.0)
+    assert by_card.texts == {"cat": ("a cat",)}
+
+
 def test_half_precision_weights_are_near(folder: Path) -> None:
     kinds = (torch.float32, torch.bfloat16)
     full, half = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tadasu.backends.transformers.load import Placed, complete, place, reading
 from tadasu.concepts import Concept
+from tadasu.detectors.card import ClipCard
 from tadasu.detectors.clip import NEUTRAL, ClipZeroShot
 from tadasu.errors import BadFile, shown
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from jaxtyping import Float
     from PIL import Image
+
+Value = TypeVar("Value")
 
 
 class ClipEncoder:
@@ -76,9 +80,9 @@ def load(
     concepts: tuple[Concept, ...],
     ref: str,
     unit: Literal["probability", "cosine similarity"] = "probability",
-    neutral: tuple[str, ...] = NEUTRAL,
-    template: str = "{}",
-    temperature: float = 1.0,
+    neutral: tuple[str, ...] | None = None,
+    template: str | None = None,
+    temperature: float | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> ClipZeroShot:
@@ -88,26 +92,33 @@ def load(
         concepts: what to look for.
         ref: a folder or a hub id.
         unit: as in `ClipZeroShot`.
-        neutral: as in `ClipZeroShot`.
+        neutral: as in `ClipZeroShot`; here and below None takes what ``clip.json`` in the folder
+            says, else the detector's default.
         template: as in `ClipZeroShot`.
         temperature: as in `ClipZeroShot`.
         device: a torch device; None for CUDA where there is one, else the CPU.
         dtype: of the weights; None for float32.
 
     Raises:
-        BadFile: the reference holds no CLIP.
+        BadFile: the reference holds no CLIP, or its card cannot be understood.
         BadInput: no concept, no such device, or a parameter out of range.
         MissingPart: the extra ``diffusers`` is not installed.
     """
-    network = ClipEncoder(ref, device=device, dtype=dtype)
+    card = ClipCard.beside(Path(ref)) if Path(ref).is_dir() else ClipCard()
     return ClipZeroShot(
-        network=network,
+        network=ClipEncoder(ref, device=device, dtype=dtype),
         looked_for=concepts,
         unit=unit,
-        neutral=neutral,
-        template=template,
-        temperature=temperature,
+        neutral=_first(neutral, card.neutral, NEUTRAL),
+        template=_first(template, card.template, "{}"),
+        temperature=_first(temperature, card.temperature, 1.0),
     )
+
+
+def _first(given: Value | None, of_card: Value | None, default: Value) -> Value:
+    if given is not None:
+        return given
+    return default if of_card is None else of_card
 
 
 def _vectors(features: Any) -> torch.Tensor:
