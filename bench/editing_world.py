@@ -186,12 +186,14 @@ def solve(name: str, world: World, erased: list[dict], kept: Kept, *, styles: bo
     own, targets = solver.reading, targets_for(erased, "")
     if styles:
         targets = [Target(concept=c["en"], texts=(c["en"],), anchor="") for c in erased]
-    reading = replace(own, templates=("{} emoji of a thing", "{}") if styles else own.templates)
+    reading = own
     if name in ("uce", "conditional"):
         more = ("{}", "{} emoji of a cat", "{} emoji of a book") if styles else TEMPLATES
+        if name == "uce" and not styles:
+            more = TEMPLATES[:5]
         reading = Reading(tokens="last+tail", preserve_tokens="last+tail", templates=more)
-        if not styles:
-            targets = targets_for(erased, None)
+        if name == "conditional" or styles:
+            targets = [replace(target, anchor=None) for target in targets]
     if name in PUBLISHED:  # names in English only, as the papers do
         targets = [replace(target, texts=target.texts[:1]) for target in targets]
         kept = replace(kept, prior=None, captions=())

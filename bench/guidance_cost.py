@@ -33,8 +33,9 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def pipeline(size: str, device: str, dtype: torch.dtype) -> Any:
     """A Stable Diffusion pipeline whose denoiser has one of the sizes."""
-    from conftest import build_sd, text_encoder
     from diffusers import UNet2DConditionModel
+
+    from conftest import build_sd, text_encoder
 
     shape = SIZES[size]
     middle = len(shape["block_out_channels"]) - 1
@@ -54,9 +55,8 @@ def pipeline(size: str, device: str, dtype: torch.dtype) -> Any:
 
 def variants(pipe: Any, rules: list[str]) -> dict[str, Callable[[int], dict[str, Any]]]:
     """Every way to make an image: name to a function of the number of steps."""
-    from conftest import build_like
-
     import tadasu as td
+    from conftest import build_like
 
     side = pipe.unet.config.sample_size
 

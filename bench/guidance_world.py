@@ -42,7 +42,7 @@ class Prompt:
     text: str
     objects: tuple[str, ...]
     restricted: str
-    concepts: tuple[str, ...]
+    concepts: tuple[Any, ...]
 
 
 class Judge:
@@ -106,8 +106,8 @@ def load(folder: Path, limit: int, texts: str) -> dict[str, list[Prompt]]:
     Args:
         folder: where the suites' JSON files are.
         limit: prompts per suite; they are spread over the whole suite.
-        texts: ``policy`` tells the policy's text of the group, ``names`` all the names of the
-            group's objects in the suite, ``object`` the restricted object itself.
+        texts: ``policy`` tells the policy's concept, ``names`` the names of the group's objects in
+            the suite, ``object`` the restricted object itself.
     """
     from tadasu.policy import Policy
 
@@ -120,14 +120,14 @@ def load(folder: Path, limit: int, texts: str) -> dict[str, list[Prompt]]:
                 groups[entry["restricted"]].append(name)
     order = sorted(groups)
 
-    def told(entry: dict[str, Any], at: int) -> tuple[str, ...]:
+    def told(entry: dict[str, Any], at: int) -> tuple[Any, ...]:
         group = entry["restricted"] or order[at % len(order)]
         if texts == "names":
-            return (", ".join(groups[group]),)
+            return tuple(f"a {name}" for name in groups[group])
         restricted = [name for name in entry["objects"] if name in groups[group]]
         if texts == "object":
             return (f"a {restricted[0]}" if restricted else f"a {groups[group][0]}",)
-        return (policy[group].text,)
+        return (policy[group],)
 
     suites = {}
     for name, entries in raw.items():

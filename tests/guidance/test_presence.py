@@ -90,6 +90,46 @@ def test_rows_are_rare_for_harmless_prompts_and_the_last_direction_is_held() -> 
     assert run_gate(dataclasses.replace(rule, idle=1, busy=1), 1.0, 5) == [0, 1, 2, 3, 4]
 
 
+def likeness_of(*values: float) -> Start:
+    return Start(
+        count=20,
+        weights=torch.ones(len(values), 1),
+        latents=torch.zeros(1, 1, 3),
+        likeness=torch.tensor(values)[:, None],
+    )
+
+
+def test_only_the_likest_texts_are_predicted(at: Callable[..., Step]) -> None:
+    weights = torch.ones(3, 1)
+    for nearest, expected in ((1, [0, 1, 0]), (2, [0, 1, 1]), (0, [1, 1, 1])):
+        rule = PresenceGuidance(nearest=nearest)
+        state = rule.start(likeness_of(0.1, 0.8, 0.5))
+        assert rule.wants(at(), state, weights).int().flatten().tolist() == expected
+    rule = PresenceGuidance(nearest=1)
+    unknown = rule.start(likeness_of(0.1, float("nan"), 0.5))
+    assert rule.wants(at(), unknown, weights).all()
+
+
+def test_a_text_that_does_not_concern_an_image_takes_no_place(at: Callable[..., Step]) -> None:
+    start = likeness_of(0.9, 0.4)
+    start.weights[0] = 0
+    rule = PresenceGuidance(nearest=1)
+    wanted = rule.wants(at(), rule.start(start), start.weights)
+    assert wanted.int().flatten().tolist() == [0, 1]
+
+
+def test_words_that_leave_no_doubt_open_the_gate(
+    predictions: Make, at: Callable[..., Step]
+) -> None:
+    """The prediction shows no presence, but prompt and concept are nearly the same text."""
+    rule = PresenceGuidance(push=0.5, alike=0.8)
+    given = predictions([0, 0, 0], [0, 0, 5], [2, 0, 0])
+    for likeness, told in ((0.8, 0.0), (0.85, 0.5), (0.9, 1.0), (1.0, 1.0)):
+        guided, _ = rule.step(given, at(), rule.start(likeness_of(likeness)))
+        expected = [-2 * 1.5 * told * 2, 0, 2 * 5]
+        assert guided.flatten().tolist() == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_prompt_far_from_the_concept_is_never_asked_about(at: Callable[..., Step]) -> None:
     weights = torch.ones(1, 1)
     rule = PresenceGuidance(far=0.2)

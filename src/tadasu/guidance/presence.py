@@ -9,6 +9,10 @@ takes out that much, and nothing where there is none. With Δ = ε - ε_u,
     g = smooth step of B from ``threshold`` to ``threshold + softness``
     ε̂ = ε_u + s_g [ Δ_p - Σ_k w_k · g · (1 + push) · B · Δ_n ]
 
+The text encoder has a say too. Of the many names of a concept only the ``nearest`` to the prompt
+are predicted, and where prompt and concept are nearly the same text (likeness from ``alike`` on)
+the gate opens at once with B at least 1, because there the words leave no doubt.
+
 β is the least-squares answer to "which multiple of Δ_n explains Δ_p", so with ``push`` 0 exactly
 the concept's share is removed and the rest of the prompt (the other objects of a scene) is what
 guidance amplifies. β > ½ is the evidence of Concept Removal Guidance (arXiv 2606.29801); the
@@ -17,9 +21,8 @@ concept goes.
 
 It is also the cheap rule. A concept's row is predicted in the first ``probes`` steps; then every
 ``idle``-th step while the gate is shut and every ``busy``-th step while it is open, with the last
-Δ_n used in between. Where the text encoder says that a prompt is far from the concept (likeness
-below ``far``) nothing is ever predicted; this is off by default, because harmless words can lead to
-unwanted pictures.
+Δ_n used in between. Where a prompt is far from the concept (likeness below ``far``) nothing is ever
+predicted; this is off by default, because harmless words can lead to unwanted pictures.
 """
 
 from __future__ import annotations
@@ -44,12 +47,14 @@ class Evidence:
         size: running ‖Δ_n‖².
         direction: the last Δ_n that was predicted.
         near: whether the text encoder leaves the concept possible.
+        told: how far the words alone open the gate, from 0 to 1.
     """
 
     shared: Float[Tensor, "concepts batch"]
     size: Float[Tensor, "concepts batch"]
     direction: Float[Tensor, "concepts batch channel *space"]
     near: Bool[Tensor, "concepts batch"]
+    told: Float[Tensor, "concepts batch"]
 
     @property
     def presence(self) -> Float[Tensor, "concepts batch"]:
@@ -69,8 +74,10 @@ class PresenceGuidance(Rule[Evidence]):
         probes: number of first steps that always predict the concept.
         idle: predict every so many steps while the gate is shut.
         busy: predict every so many steps while the gate is open.
-        far: likeness of prompt and concept below which the concept is never predicted; -1 never
-            skips.
+        nearest: how many of the concepts' texts are predicted for an image, the likest first; 0 is
+            all of them.
+        alike: likeness of prompt and concept from which the words alone open the gate; 1 never.
+        far: likeness below which the concept is never predicted; -1 never skips.
     """
 
     push: float = 0.5
@@ -80,6 +87,8 @@ class PresenceGuidance(Rule[Evidence]):
     probes: int = 3
     idle: int = 5
     busy: int = 2
+    nearest: int = 1
+    alike: float = 0.9
     far: float = -1.0
 
     presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
@@ -94,8 +103,11 @@ class PresenceGuidance(Rule[Evidence]):
         "probes": (1, 10_000),
         "idle": (1, 10_000),
         "busy": (1, 10_000),
+        "nearest": (0, 10_000),
+        "alike": (-1.0, 1.0),
         "far": (-1.0, 1.0),
     }
+    candidates: ClassVar[bool] = True
 
     @property
     def needs(self) -> Needs:
@@ -104,22 +116,31 @@ class PresenceGuidance(Rule[Evidence]):
 
     @property
     def uses_likeness(self) -> bool:
-        """Only if far prompts are to be skipped."""
-        return self.far > -1
+        """Unless the words are to be ignored."""
+        return self.far > -1 or self.nearest > 0 or self.alike < 1
 
     def start(self, start: Start) -> Evidence:
         """No evidence; a likeness that is unknown leaves every concept possible."""
+        likeness = torch.where(start.weights > 0, start.likeness, -torch.inf)
+        near = ~(likeness < self.far)
+        if 0 < self.nearest < len(likeness):
+            known = ~likeness.isnan().any(0)
+            rank = likeness.nan_to_num(nan=torch.inf).argsort(dim=0, descending=True).argsort(dim=0)
+            near = near & ((rank < self.nearest) | ~known)
+        width = max((1 - self.alike) / 2, 1e-6)
+        told = ((likeness - self.alike) / width).clamp(0, 1).nan_to_num(nan=0.0)
         return Evidence(
             shared=torch.zeros_like(start.weights),
             size=torch.zeros_like(start.weights),
             direction=start.latents.new_zeros(len(start.weights), *start.latents.shape),
-            near=~(start.likeness < self.far),
+            near=near,
+            told=torch.where(near, told, 0.0),
         )
 
     def _gate(self, evidence: Evidence) -> Float[Tensor, "concepts batch"]:
-        """0 up to the threshold, 1 from threshold + softness on, smooth between."""
+        """0 up to the threshold, 1 from threshold + softness on; the words may open it further."""
         rise = ((evidence.presence - self.threshold) / self.softness).clamp(0, 1)
-        return rise * rise * (3 - 2 * rise)
+        return torch.maximum(rise * rise * (3 - 2 * rise), evidence.told)
 
     def wants(
         self, step: Step, state: Evidence, weights: Float[Tensor, "concepts batch"]
@@ -148,8 +169,10 @@ class PresenceGuidance(Rule[Evidence]):
             size=torch.where(seen, self.memory * state.size + size, state.size),
             direction=direction,
             near=state.near,
+            told=state.told,
         )
-        amount = self._gate(carried) * (1 + self.push) * carried.presence.clamp(min=0)
+        amount = torch.maximum(self._gate(carried) * carried.presence, carried.told)
+        amount = (1 + self.push) * amount.clamp(min=0)
         force = predictions.per_image(predictions.weights * amount)
         kept = prompt - (force * direction).sum(0)
         return predictions.unconditional + step.guidance_scale * kept, carried

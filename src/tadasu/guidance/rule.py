@@ -126,6 +126,8 @@ class Rule(ABC, Generic[State]):
         presets: named settings that the paper or its code publishes.
         bounds: allowed range per parameter, both ends included.
         quality: True for a rule that only repairs the picture; it runs after all others.
+        candidates: True if the rule chooses among many texts by their likeness to the prompt, so
+            that a backend gives it every prompt and name of a concept, not one text for each.
         replaces_unconditional: True if at strength 1 the rule never looks at ε_u, so that a
             backend may put the concept where the unconditional text was.
     """
@@ -134,6 +136,7 @@ class Rule(ABC, Generic[State]):
     presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {}
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     quality: ClassVar[bool] = False
+    candidates: ClassVar[bool] = False
     replaces_unconditional: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:

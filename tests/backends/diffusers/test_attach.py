@@ -156,6 +156,28 @@ def test_each_text_is_encoded_once(
     assert seen.count("a pistol") == 1
 
 
+def test_presence_chooses_among_all_names_of_a_concept(sd: Any, latents_of: Latents) -> None:
+    """The prompt names the third; one row is predicted, and it is that name's."""
+    concept = Concept(
+        id="weapons",
+        names={"en": ("bomb", "pistol"), "ja": ("銃",)},
+        prompts=("a weapon",),
+        hazard="weapons",
+        severity="high",
+    )
+    with attach(sd, "presence:every_step", [concept]) as attached:
+        chosen = latents_of(sd, "dog, pistol")
+    assert attached.record is not None
+    assert attached.record.concepts == (("a weapon", "bomb", "pistol"),)
+    assert set(attached.record.concept_rows) == {1}
+    with attach(sd, "presence:every_step", ["pistol"]):
+        assert torch.equal(latents_of(sd, "dog, pistol"), chosen)
+    with attach(sd, "sld", [concept]) as attached:
+        latents_of(sd, "dog, pistol")
+    assert attached.record is not None
+    assert attached.record.concepts == (("a weapon",),)
+
+
 def test_prompts_far_from_the_concept_cost_nothing(sd: Any, latents_of: Latents) -> None:
     prompts = ["a pistol", "xyz qrs uvw"]
     with attach(sd, "presence:every_step,far=0.9", ["a pistol"]) as attached:

@@ -109,6 +109,13 @@ def text_of(concept: Concept | str) -> str:
     return concept if isinstance(concept, str) else concept.text
 
 
+def texts_of(rule: Rule[Any], concept: Concept | str) -> tuple[str, ...]:
+    """The texts that a rule gets for a concept: one, or all prompts and English names."""
+    if isinstance(concept, str) or not rule.candidates:
+        return (text_of(concept),)
+    return tuple(dict.fromkeys((*concept.prompts, *concept.names.get("en", ()))))
+
+
 def _pair(rule: Rule[Any], concepts: Sequence[Any], strength: Any) -> Asked:
     """Each concept with its strength."""
     strengths = [strength] * len(concepts) if isinstance(strength, int | float) else list(strength)

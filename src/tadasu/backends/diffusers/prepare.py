@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tadasu.backends.diffusers.families import Family
 from tadasu.backends.diffusers.families_text import ENCODING, Conditioning
-from tadasu.backends.diffusers.plan import Layer, Record, text_of
+from tadasu.backends.diffusers.plan import Layer, Record, texts_of
 from tadasu.errors import BadInput
 
 Texts = tuple[tuple[str, float], ...]
@@ -80,7 +80,12 @@ def activate(
     """
     asked = layer.asked(prompt_count(call))
     texts = tuple(
-        _joined(layer, call, prompt, tuple((text_of(concept), s) for concept, s in pairs))
+        _joined(
+            layer,
+            call,
+            prompt,
+            tuple((text, s) for concept, s in pairs for text in texts_of(layer.rule, concept)),
+        )
         for prompt, pairs in enumerate(asked)
     )
     images = [items for items in texts for _ in range(copies)]
@@ -123,8 +128,10 @@ def likeness(
 ) -> Tensor:
     """Cosine between each image's prompt and each concept, seen from the empty text.
 
-    Contexts are averaged over tokens, and the empty text's average is taken off both sides, so
-    that what all texts share does not count. Not-a-number where there is no text to compare.
+    With CLIP every token's state sums up the text so far, so the concept's last state is compared
+    with each state of the prompt and the nearest counts: that finds one object in a scene. Other
+    contexts are averaged over tokens. What the empty text has is taken off both sides, so that what
+    all texts share does not count. Not-a-number where there is no text to compare.
 
     Args:
         pipe: the pipeline.
@@ -136,11 +143,20 @@ def likeness(
     found = torch.full_like(active.weights, torch.nan)
     if not family.context or not active.layer.rule.uses_likeness:
         return found
-    empty = _encode(pipe, family, active.layer, "", call)[family.context][0].float().mean(0)
+    empty = _encode(pipe, family, active.layer, "", call)[family.context][0].float()
+    stepwise = family.attention == "cross"
+    zero = empty[1] if stepwise else empty.mean(0)
+    sums = {}
     for (concept, image), conditioning in active.conditioning.items():
-        one = prompts[image].float().mean(0) - empty
-        other = conditioning[family.context][0].float().mean(0) - empty
-        found[concept, image] = torch.cosine_similarity(one, other.to(one.device), dim=0)
+        text = active.texts[image * len(active.texts) // len(prompts)][concept][0]
+        own = prompts[image].float()
+        if text not in sums:
+            states = conditioning[family.context][0].float().to(own.device)
+            last = len(pipe.tokenizer(text).input_ids) - 1 if stepwise else 0
+            sums[text] = states[min(last, len(states) - 1)] if stepwise else states.mean(0)
+        seen = own[1:] if stepwise else own.mean(0, keepdim=True)
+        cosine = torch.cosine_similarity(seen - zero, (sums[text] - zero)[None], dim=1)
+        found[concept, image] = cosine.max()
     return found
 
 
