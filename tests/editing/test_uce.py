@@ -9,7 +9,7 @@ from torch import Tensor
 from tadasu.editing.prior import Prior
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
 from tadasu.editing.targets import erase
-from tadasu.editing.uce import UnifiedConceptEditing, condensed, leading
+from tadasu.editing.uce import UnifiedConceptEditing, condensed, leading, moved_share
 from tadasu.editing.words import LENGTH, WordEncoder
 from tadasu.errors import BadInput
 
@@ -118,6 +118,19 @@ def test_default_reaches_the_asked_residual_and_holds_the_empty_prompt() -> None
     assert float(left.max()) < 0.25
     assert float(left.min()) > 0.1, "an easy concept takes no more room than it needs"
     torch.testing.assert_close(edit.apply(problem.empty[:1]), problem.empty[:1])
+
+
+def test_the_tolerance_is_raised_while_what_is_preserved_moves_too_far() -> None:
+    solver = UnifiedConceptEditing(reading=Reading(tokens="last"), ridge=1.0)
+    kept = tuple("abcdefghijklmnopqrst")
+    problem = _problem(solver, kept=kept)
+    hard = replace(solver, collateral=1e9).solve(problem)
+    soft = replace(solver, collateral=0.1).solve(problem)
+    assert moved_share(hard, problem.preserved) > 0.1
+    assert moved_share(soft, problem.preserved) < moved_share(hard, problem.preserved)
+    left = [float((problem.moves - edit.delta(problem.sources)).norm()) for edit in (hard, soft)]
+    assert left[0] < left[1], "what it costs is a larger residual, which the self-check reports"
+    assert moved_share(hard, problem.preserved[:1]) == 0
 
 
 def test_prior_makes_ordinary_prompts_move_less() -> None:

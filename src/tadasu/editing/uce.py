@@ -45,6 +45,9 @@ class UnifiedConceptEditing:
         prior_scale: weight of the prior's second moment; 0 leaves it out.
         tolerance: None keeps the weights; a number between 0 and 1 balances them until each
             concept keeps at most this fraction of its distance to the target.
+        collateral: limit on how far preserved rows move, as a fraction of their own spread. While
+            it is passed the tolerance is raised by a quarter, so that many concepts in a narrow
+            model do not ruin the rest; the self-check says what residual that leaves.
         empty_prompt: ``"fixed"`` hard constraint, ``"preserved"`` soft, ``"free"`` neither.
         reading: token modes and templates.
     """
@@ -54,6 +57,7 @@ class UnifiedConceptEditing:
     preserve_scale: float | None = 1.0
     prior_scale: float = 1.0
     tolerance: float | None = 0.1
+    collateral: float = 0.45
     empty_prompt: str = "fixed"
     reading: Reading = field(default_factory=Reading)
 
@@ -90,8 +94,10 @@ class UnifiedConceptEditing:
             )
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise BadInput(f"tolerance is between 0 and 1; given {self.tolerance}.")
-        if not self.erase_scale > 0 or self.prior_scale < 0:
-            raise BadInput("erase_scale must be above 0 and prior_scale not below 0.")
+        if not (self.erase_scale > 0 and self.collateral > 0 and self.prior_scale >= 0):
+            raise BadInput(
+                "erase_scale and collateral must be above 0 and prior_scale not below 0."
+            )
 
     def solve(self, problem: Problem) -> ContextMap:
         """The context map of one site."""
@@ -100,8 +106,13 @@ class UnifiedConceptEditing:
             weights = self.erase_scale * problem.weights
             return ridge_solve(metric, problem.sources, problem.moves, weights)
         sources, moves, owners = condensed(problem)
-        weights = balanced(metric, sources, moves, owners, self.tolerance) * self.erase_scale
-        return ridge_solve(metric, sources, moves, weights)
+        tolerance = self.tolerance
+        while True:
+            weights = balanced(metric, sources, moves, owners, tolerance) * self.erase_scale
+            edit = ridge_solve(metric, sources, moves, weights)
+            if tolerance > 0.75 or moved_share(edit, problem.preserved) <= self.collateral:
+                return edit
+            tolerance *= 1.25
 
     def metric(self, problem: Problem) -> Metric:
         """What a change costs, and which rows may not move."""
@@ -129,6 +140,14 @@ class UnifiedConceptEditing:
         cost = self.prior_scale * moment + rows.T @ rows
         ridge = self.ridge * float(cost.trace()) / cost.shape[0]
         return cholesky(cost + ridge * torch.eye(cost.shape[0], dtype=torch.float64))
+
+
+def moved_share(edit: ContextMap, rows: Float[Tensor, "kept width"]) -> float:
+    """How far rows move against how far they lie apart; 0 for fewer than two rows."""
+    if rows.shape[0] < 2:
+        return 0.0
+    spread = float((rows - rows.mean(0)).norm())
+    return float(edit.delta(rows).norm()) / max(spread, 1e-300)
 
 
 def leading(rows: Float[Tensor, "rows width"], energy: float = 1e-4) -> Tensor:
