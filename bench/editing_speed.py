@@ -153,7 +153,8 @@ def main():
             print(rows[-1], flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     lines = [
-        "| shape | concepts | solve s | solve + fold s | loop s | loop / solve | loop / (solve + fold) "
+        "| shape | concepts | solve s | solve + fold s | loop s | loop / solve "
+        "| loop / (solve + fold) "
         "| relative error |",
         "|---|---|---|---|---|---|---|---|",
     ]
