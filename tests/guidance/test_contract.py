@@ -75,6 +75,7 @@ class TestEveryRule:
         rule = find(name)()
         assert rule.name == name
         assert all(isinstance(v, int | float | bool | str) for v in rule.parameters().values())
+        assert all(field.name in rule.parameters() for field in dataclasses.fields(rule))
         for field in dataclasses.fields(rule):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(rule, field.name, 1)

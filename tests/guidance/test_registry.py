@@ -50,6 +50,8 @@ def test_values_have_the_types_of_their_fields() -> None:
         ("sld:scale=1e400", BadInput, "finite"),
         ("sld:warmup=2", BadInput, "from 0 to 1"),
         ("sega:joined=perhaps", BadInput, "true or false"),
+        ("detector:score=mine", BadInput, "set it in Python"),
+        ("dng:base=guidd", UnknownName, "Did you mean guided"),
     ],
 )
 def test_what_cannot_be_read(text: str, error: type[Exception], message: str) -> None:

@@ -87,8 +87,10 @@ def _read(rule: type[Rule[Any]], key: str, value: str) -> float | int | bool | s
         if value.lower() not in words:
             raise BadInput(f"{rule.name}: {key}={shown(value)} must be true or false.")
         return words[value.lower()]
-    if kind not in (int, float):
+    if kind is str:
         return value
+    if kind not in (int, float):
+        raise BadInput(f"{rule.name}: {key} is not a number or a word; set it in Python.")
     try:
         number: float | int = kind(value)
     except ValueError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, Self, TypeVar
 
@@ -38,12 +38,15 @@ class Start:
         latents: the first noisy latents x_T.
         likeness: cosine between each image's prompt and each concept in the text encoder's own
             space, in [-1, 1]; not-a-number where the backend cannot tell.
+        decode: latents to pictures ``batch 3 height width`` in [0, 1], differentiable; None where
+            the backend cannot.
     """
 
     count: int
     weights: Float[Tensor, "concepts batch"]
     latents: Float[Tensor, "batch channel *space"]
     likeness: Float[Tensor, "concepts batch"]
+    decode: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,14 @@ class Rule(ABC, Generic[State]):
     def parameters(self) -> dict[str, float | int | bool | str]:
         """Every parameter by name, as a record stores it."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def ready(self) -> None:
+        """Refuse to be attached while something is missing that has no default.
+
+        Raises:
+            BadInput: says what is missing.
+        """
+        return
 
     @property
     @abstractmethod

@@ -10,6 +10,7 @@ import torch
 
 from tadasu.backends.diffusers.attach import attach
 from tadasu.errors import BadInput
+from tadasu.guidance.detector import DetectorGuidance
 
 Latents = Callable[..., torch.Tensor]
 
@@ -82,3 +83,25 @@ def test_a_quality_rule_has_no_strength_and_no_concepts(sd: Any) -> None:
         pass
     with pytest.raises(BadInput, match="takes no concepts"), attach(sd, "apg", ["a pistol"]):
         pass
+
+
+def test_a_detector_lowers_its_own_score(sd: Any, latents_of: Latents) -> None:
+    """The detector dislikes bright pictures."""
+
+    def bright(pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.mean(dim=(1, 2, 3))
+
+    def brightness(latents: torch.Tensor) -> float:
+        with torch.no_grad():
+            decoded = sd.vae.decode(latents / sd.vae.config.scaling_factor).sample
+        return float((decoded / 2 + 0.5).clamp(0, 1).mean())
+
+    plain = latents_of(sd)
+    with attach(sd, DetectorGuidance(score=bright, scale=20.0)) as attached:
+        corrected = latents_of(sd)
+    assert brightness(corrected) < brightness(plain)
+    assert attached.record is not None
+    assert attached.record.parameters["score"] == "bright"
+    with pytest.raises(BadInput, match="needs a detector"), attach(sd, "detector"):
+        pass
+    assert torch.equal(latents_of(sd), plain)

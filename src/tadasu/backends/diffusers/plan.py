@@ -68,9 +68,10 @@ class Layer:
         if isinstance(concepts, str):
             concepts = (concepts,)
         concepts = tuple(concepts)
-        if rule.quality and concepts:
-            raise BadInput(f"The rule {rule.name} repairs pictures and takes no concepts.")
-        if rule.quality and strength != 1:
+        rule.ready()
+        if rule.needs == "nothing" and concepts:
+            raise BadInput(f"The rule {rule.name} takes no concepts.")
+        if rule.needs == "nothing" and strength != 1:
             raise BadInput(f"The rule {rule.name} has no strength; change its parameters instead.")
         nested = any(isinstance(item, list | tuple) for item in concepts)
         if not concepts and rule.needs != "nothing":

@@ -40,7 +40,7 @@ class Active:
     @property
     def idle(self) -> bool:
         """Whether the rule has nothing to do for any image."""
-        return not self.layer.rule.quality and not bool(self.weights.any())
+        return self.layer.rule.needs != "nothing" and not bool(self.weights.any())
 
     def record(self, rows: tuple[int, ...], scale: float) -> Record:
         """What ran so far."""

@@ -253,8 +253,17 @@ class Run:
                 weights=active.weights,
                 latents=latents,
                 likeness=likeness(self._pipe, self._family, active, self._call, prompts),
+                decode=self._decode if latents.ndim == 4 else None,
             )
             active.state = active.layer.rule.start(start)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Clean latents as pictures in [0, 1], differentiable."""
+        vae = self._pipe.vae
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        own = (latents / vae.config.scaling_factor + shift).to(vae.dtype)
+        pictures: Tensor = vae.decode(own, return_dict=False)[0].float()
+        return (pictures / 2 + 0.5).clamp(0, 1)
 
     def _mask(self, active: Active, step: Step) -> Tensor:
         rule = active.layer.rule
@@ -304,7 +313,7 @@ class Run:
         """Unconditional rows with a difference added, for the images that some rule concerns."""
         concerned = torch.zeros(self._images, dtype=torch.bool, device=rows.device)
         for active in self._active:
-            concerned |= active.layer.rule.quality or active.weights.any(0)
+            concerned |= active.layer.rule.needs == "nothing" or active.weights.any(0)
         moved = rows.clone()
         view = moved.transpose(1, 2) if self._family.tokens else moved
         view = view[:, : difference.shape[1]]
