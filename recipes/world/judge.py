@@ -48,7 +48,7 @@ def targets_of(art: Artwork, rows: list[int], index: dict[str, int]) -> list[int
 
 
 def pool(
-    art: Artwork, count: int, index: dict[str, int], seed: int
+    art: Artwork, count: int, index: dict[str, int], seed: int, scenes: float = 0.35
 ) -> tuple[np.ndarray, list[list[int]]]:
     """Random singles and scenes with labels; concepts equally often, the unseen style never."""
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def pool(
         background = (
             "white" if rng.random() < 0.6 else backgrounds[int(rng.integers(len(backgrounds)))]
         )
-        if rng.random() < 0.35:
+        if rng.random() < scenes:
             rows = rows[: 2 + int(rng.random() < 0.2)]
             picture = scene([art.pixels[i] for i in rows], background, rng)
         else:
@@ -108,7 +108,7 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
     torch.manual_seed(config["seed"])
     names = label_names(art)
     index = {name: i for i, name in enumerate(names)}
-    pictures, labels = pool(art, config["pool"], index, config["seed"])
+    pictures, labels = pool(art, config["pool"], index, config["seed"], config["scenes"])
     half = len(pictures) // 2
     pictures[half:] = round_trip(pictures[half:], out, device)
     multi_hot = torch.zeros(len(labels), len(names))

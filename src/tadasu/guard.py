@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tadasu.detectors.detector import Detector, examine
 from tadasu.errors import BadInput, RunFailed, shown
@@ -111,7 +111,9 @@ class Guard:
         detectors: what judges the pictures; None loads what the policy's thresholds name.
         models: by detector name, the folder or hub id of ``judge`` and ``clip``; None looks for
             folders of these names beside the model's own folder.
-        embedder: for the prompt screen's semantic part; None for names only.
+        embedder: for the prompt screen's semantic part; ``"auto"`` takes the one that the policy
+            has thresholds for (MiniLM where installed, else the pipeline's own text encoder), None
+            looks for names only. The record says which one looked.
         sampler: how pictures are sampled.
 
     Raises:
@@ -127,35 +129,38 @@ class Guard:
         guidance: Any = None,
         detectors: Sequence[Detector] | None = None,
         models: Mapping[str, str] | None = None,
-        embedder: Embedder | None = None,
+        embedder: Embedder | Literal["auto"] | None = "auto",
         sampler: Sampler | None = None,
     ) -> None:
         from tadasu.backends.detectors import from_policy
+        from tadasu.backends.transformers.sentences import for_policy
 
         self.pipe, self.policy, self.sampler = pipe, policy, sampler or Sampler()
-        self.screen = PromptScreen(policy, embedder)
+        chosen = for_policy(policy, pipe) if embedder == "auto" else embedder
+        self.screen = PromptScreen(policy, chosen)
         self._layers = _layers(policy, guidance)
         if detectors is None:
             detectors = from_policy(policy, models=models if models is not None else beside(pipe))
         self.detectors = tuple(detectors)
         _check_covered(policy, self.detectors)
-        self._model: str | None = None
+        self._weights: list[Any] | None = None
 
     @property
     def system(self) -> str:
         """Content-addressed id of the model with these mitigations, ``sha256:…``."""
         from tadasu.backends.diffusers.load import system_hash
 
-        if self._model is None:
-            self._model = system_hash(self.pipe)
+        if self._weights is None:
+            self._weights = [system_hash(self.pipe), [content(d) for d in self.detectors]]
         parts = {
-            "model": self._model,
+            "weights": self._weights,
             "policy": self.policy.hash,
             "guidance": [
                 [rule.name, rule.parameters(), [c.id for c in concepts]]
                 for rule, concepts in self._layers
             ],
             "detectors": [[d.name, d.unit, list(d.concepts)] for d in self.detectors],
+            "embedder": self.screen.embedder.name if self.screen.embedder else None,
             "sampler": asdict(self.sampler),
         }
         text = json.dumps(parts, sort_keys=True, default=str)
@@ -352,6 +357,12 @@ def beside(pipe: Any) -> dict[str, str]:
     own = Path(str(pipe.config.get("_name_or_path") or "nowhere/at/all"))
     folders = {name: own.parent / name for name in ("judge", "clip")}
     return {name: str(path) for name, path in folders.items() if path.is_dir()}
+
+
+def content(detector: Detector) -> list[str]:
+    """What a detector's weights and card are, as far as it tells; part of the system's id."""
+    network = getattr(detector, "network", None)
+    return [str(getattr(network, "content", "")), repr(getattr(detector, "card", ""))]
 
 
 def blurred(image: Image) -> Image:

@@ -22,6 +22,7 @@ from tadasu.errors import TadasuError
 COMMANDS: tuple[str, ...] = (
     "demo",
     "generate",
+    "compare",
     "screen",
     "judge",
     "edit",

@@ -99,12 +99,12 @@ def _asks(n: int) -> list[Ask]:
 
 
 def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
-    from rich.console import Console
     from rich.progress import Progress
 
     from tadasu import world
     from tadasu.backends.detectors import load
     from tadasu.cli.generate import world_models
+    from tadasu.cli.output import messages
     from tadasu.evaluation.comparison import Column, guarded, judged, steered
     from tadasu.guard import Guard, Sampler
 
@@ -116,7 +116,7 @@ def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
         return world.shown_in(judge.network, images)
 
     columns = [Column(name=name) for name in (*RULES, "guard")]
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(console=messages(), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("Drawing", total=len(asks) * len(columns))
         for column in columns:
             if column.name == "guard":
@@ -151,8 +151,9 @@ def _figures(
 
 
 def _print(figures: dict[str, Any], page: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from tadasu.cli.output import results
 
     table = Table(title="95 % Wilson intervals in brackets")
     table.add_column("system")
@@ -162,9 +163,9 @@ def _print(figures: dict[str, Any], page: Path) -> None:
     for name, row in figures["systems"].items():
         cells = [_cell(row[f"{suite} {what}"]) for suite, what, _ in MEASURES]
         table.add_row(name, *cells, f"{row['seconds_per_picture']:.2f}")
-    console = Console(highlight=False)
+    console = results()
     console.print(table)
-    console.print(f"The page is {page} ({figures['seconds']:.0f} s).", soft_wrap=True)
+    console.print(f"The page is {page} ({figures['seconds']:.0f} s).")
 
 
 def _cell(rate: dict[str, Any]) -> str:

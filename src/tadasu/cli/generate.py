@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,6 +60,7 @@ def generate(
 
     Example: tadasu generate "a cat" "a red apple" -n 2
     """
+    from tadasu.cli.output import print_json
     from tadasu.policy import Policy
 
     rules = Policy.load(policy)
@@ -72,9 +72,9 @@ def generate(
     prepare(out)
     done = [_written(each, out) for each in _watched(answers, n * len(prompts))]
     done.sort(key=lambda each: (prompts.index(each["prompt"]), each["seed"]))
-    document = {"policy": rules.identity, "images": done}
+    document: dict[str, Any] = {"policy": rules.identity, "images": done}
     if json_output:
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        print_json(document)
     else:
         _print(done, out)
 
@@ -156,24 +156,26 @@ def _written(generation: Generation, out: Path) -> dict[str, Any]:
 
 
 def _watched(answers: Any, total: int) -> Any:
-    from rich.console import Console
     from rich.progress import track
+
+    from tadasu.cli.output import messages
 
     return track(
         answers,
         description="Drawing",
         total=total,
-        console=Console(stderr=True),
+        console=messages(),
         transient=True,
         disable=not sys.stderr.isatty(),
     )
 
 
 def _print(done: list[dict[str, Any]], out: Path) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
+    from tadasu.cli.output import results
+
+    console = results()
     colours = {"release": "green", "blur": "yellow", "hold": "yellow", "block": "red"}
     for each in done:
         colour = colours[each["decision"]]

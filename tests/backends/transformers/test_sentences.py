@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +14,15 @@ import torch
 from transformers import BatchEncoding, BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
 
 from tadasu.backends.transformers import sentences
-from tadasu.backends.transformers.sentences import SentenceEmbedder, minilm, text_encoder
+from tadasu.backends.transformers.sentences import (
+    SentenceEmbedder,
+    for_policy,
+    minilm,
+    text_encoder,
+)
 from tadasu.detectors.meaning import embed
 from tadasu.errors import MissingPart
+from tadasu.policy import Policy
 
 END = 31
 
@@ -75,9 +83,30 @@ def test_a_text_is_embedded_alike_alone_and_in_a_batch(kind: str) -> None:
 
 def test_the_text_encoder_is_named_and_cuts_at_its_length() -> None:
     embedder = text_encoder(SimpleNamespace(text_encoder=clip(), tokenizer=Letters()))
-    assert (embedder.name, embedder.max_tokens) == ("text_encoder", 12)
+    assert embedder.max_tokens == 12
+    assert embedder.name.startswith("text_encoder_")
     long = embedder(["a" * 500, "a" * 600])
     np.testing.assert_allclose(long[0], long[1], atol=1e-6)
+    other = clip()
+    same = text_encoder(SimpleNamespace(text_encoder=copy.deepcopy(other), tokenizer=Letters()))
+    assert same.name == text_encoder(SimpleNamespace(text_encoder=other, tokenizer=Letters())).name
+    next(other.parameters()).data.view(-1)[0] += 1
+    assert same.name != text_encoder(SimpleNamespace(text_encoder=other, tokenizer=Letters())).name
+
+
+def test_the_policy_decides_which_embedder_looks() -> None:
+    pipe = SimpleNamespace(text_encoder=clip(), tokenizer=Letters())
+    name = text_encoder(pipe).name
+    kids = Policy.load("kids")
+
+    def with_thresholds(key: str) -> Policy:
+        return replace(kids, rules=(replace(kids.rules[0], meaning={key: 0.5}),))
+
+    found = for_policy(with_thresholds(name), pipe)
+    assert found is not None
+    assert found.name == name
+    assert for_policy(with_thresholds("text_encoder_00000000"), pipe) is None
+    assert for_policy(with_thresholds("another"), pipe) is None
 
 
 @pytest.mark.parametrize(

