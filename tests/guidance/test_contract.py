@@ -19,7 +19,7 @@ COUNT = 8
 
 
 def concepts_of(rule: Rule[Any]) -> int:
-    return {"merged": 1, "each": 3, "nothing": 2, "attention": 1}[rule.needs]
+    return {"merged": 1, "each": 3, "nothing": 2, "attention": 1, "context": 2}[rule.needs]
 
 
 def run(rule: Rule[Any], weights: torch.Tensor, seed: int = 0, images: int = 2) -> torch.Tensor:

@@ -24,8 +24,9 @@ State = TypeVar("State")
 
 #: ``"merged"``: one prediction for all concepts of an image, their texts joined; ``"each"``: one
 #: prediction per concept; ``"nothing"``: the two predictions that the pipeline makes anyway;
-#: ``"attention"``: the concepts' attention outputs instead of their predictions.
-Needs = Literal["merged", "each", "nothing", "attention"]
+#: ``"attention"``: the concepts' attention outputs instead of their predictions; ``"context"``: the
+#: text encoder's states, before the first step.
+Needs = Literal["merged", "each", "nothing", "attention", "context"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,15 @@ class _Attachment:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.run is None:
                 return inner(*args, **kwargs)
-            return self.run.forward(inner, signature.bind(*args, **kwargs))
+            arguments = signature.bind(*args, **kwargs).arguments
+            given = list(arguments)[: len(args)]
+
+            def again(changed: dict[str, Any]) -> Any:
+                """The inner forward, called the way the pipeline called it."""
+                rest = {name: value for name, value in changed.items() if name not in given}
+                return inner(*(changed[name] for name in given), **rest)
+
+            return self.run.forward(again, arguments)
 
         self._denoiser.forward = forward
         self.pipe.__class__ = _attached_class(self._class, self)

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tadasu.backends.diffusers.attach_context import Rewritten, rewrite
 from tadasu.backends.diffusers.families import Family
 from tadasu.backends.diffusers.families_text import ENCODING, Conditioning
 from tadasu.backends.diffusers.plan import Layer, Record, texts_of
 from tadasu.errors import BadInput
+from tadasu.guidance.safree import Safree
 
 Texts = tuple[tuple[str, float], ...]
 
@@ -28,6 +30,7 @@ class Active:
         conditioning: what the row of a (concept, image) is conditioned on.
         state: the rule's state.
         rows: this rule's rows at each step so far.
+        rewritten: new context per image, for rules that work on the context.
     """
 
     layer: Layer
@@ -36,6 +39,7 @@ class Active:
     conditioning: dict[tuple[int, int], Conditioning]
     state: Any = None
     rows: list[int] = field(default_factory=list)
+    rewritten: dict[int, Rewritten] = field(default_factory=dict)
 
     @property
     def idle(self) -> bool:
@@ -94,7 +98,7 @@ def activate(
     for image, items in enumerate(images):
         for concept, (text, strength) in enumerate(items):
             weights[concept, image] = strength
-            if strength > 0 and layer.rule.needs != "nothing":
+            if strength > 0 and layer.rule.needs not in ("nothing", "context"):
                 conditioning[concept, image] = _encode(pipe, family, layer, text, call)
     return Active(layer=layer, texts=texts, weights=weights, conditioning=conditioning)
 
@@ -121,6 +125,31 @@ def _after_own_negative(call: Mapping[str, Any], prompt: int, text: str) -> str:
     if isinstance(own, list | tuple):
         own = own[prompt] if len(own) > 1 else own[0]
     return ", ".join(part for part in (own, text) if part)
+
+
+def rewritten(
+    pipe: Any, family: Family, active: Active, call: Mapping[str, Any], prompts: Sequence[Tensor]
+) -> dict[int, Rewritten]:
+    """The new context of every image that a rule on the context concerns.
+
+    Raises:
+        BadInput: the family's text encoder is not one CLIP, or prompts came as embeddings.
+    """
+    rule = active.layer.rule
+    if not isinstance(rule, Safree) or active.idle:
+        return {}
+    if family.name != "Stable Diffusion":
+        raise BadInput(f"The rule safree does not support {family.name}.")
+    given = call.get("prompt")
+    texts = [given] if isinstance(given, str) or given is None else list(given)
+    found = {}
+    for image, context in enumerate(prompts):
+        prompt = image * len(active.texts) // len(prompts)
+        strength = float(active.weights[:, image].max())
+        if strength > 0:
+            concepts = [text for text, own in active.texts[prompt] if own > 0]
+            found[image] = rewrite(pipe, rule, texts[prompt], context, concepts, strength)
+    return found
 
 
 def likeness(

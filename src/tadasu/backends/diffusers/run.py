@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,14 @@ from tadasu.backends.diffusers.attach_attention import cross_attention, joint_at
 from tadasu.backends.diffusers.families import Family
 from tadasu.backends.diffusers.noise import Level, level
 from tadasu.backends.diffusers.plan import Layer
-from tadasu.backends.diffusers.prepare import Active, activate, likeness, prompt_count
+from tadasu.backends.diffusers.prepare import Active, activate, likeness, prompt_count, rewritten
 from tadasu.backends.diffusers.rows import Row, extend, first_of, stacked, with_first
 from tadasu.errors import BadInput, RunFailed
 from tadasu.guidance.nag import NormalizedAttentionGuidance
 from tadasu.guidance.rule import Predictions, Start, Step
+
+#: The denoiser's own forward, from its arguments by name.
+Inner = Callable[[dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class _Asked:
         wanted: per rule which (concept, image) it wants.
         appended: rows to add to the conditional forward, in the order of ``wanted``.
         replaced: unconditional rows that a concept takes over.
+        rewritten: conditional rows whose text was changed.
     """
 
     step: Step
@@ -40,6 +43,7 @@ class _Asked:
     wanted: tuple[Tensor, ...]
     appended: tuple[Row, ...]
     replaced: tuple[Row, ...]
+    rewritten: tuple[Row, ...]
 
 
 class Run:
@@ -63,18 +67,18 @@ class Run:
         for active in self._active:
             active.layer.record = active.record(tuple(self._rows), self._scale)
 
-    def forward(self, inner: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+    def forward(self, inner: Inner, arguments: dict[str, Any]) -> Any:
         """The denoiser's forward with the concepts' rows, its unconditional rows guided.
 
         Raises:
             BadInput: the call runs without classifier-free guidance.
             RunFailed: the rows are not what the family promises, or a prediction is not finite.
         """
-        if any(bound.arguments.get(name) is not None for name in self._family.aside):
-            return inner(*bound.args, **bound.kwargs)
-        sample = stacked(bound.arguments[self._family.sample])
+        if any(arguments.get(name) is not None for name in self._family.aside):
+            return inner(arguments)
+        sample = stacked(arguments[self._family.sample])
         if any(active.layer.rule.needs == "attention" for active in self._active):
-            return self._in_attention(inner, bound, sample)
+            return self._in_attention(inner, arguments, sample)
         two = self._family.rows == "two forwards"
         expected = self._images if two else 2 * self._images
         scale = self._guidance_scale()
@@ -84,16 +88,15 @@ class Run:
                 f"for {self._images} images with guidance, so nothing could be guided."
             )
         if two:
-            return self._in_two(inner, bound, sample, scale)
-        return self._in_one(inner, bound, sample, scale)
+            return self._in_two(inner, arguments, sample, scale)
+        return self._in_one(inner, arguments, sample, scale)
 
-    def _in_one(
-        self, inner: Callable[..., Any], bound: inspect.BoundArguments, sample: Tensor, scale: float
-    ) -> Any:
+    def _in_one(self, inner: Inner, arguments: dict[str, Any], sample: Tensor, scale: float) -> Any:
         """Pipelines that send unconditional and conditional rows in one forward."""
-        asked = self._ask(bound, sample, scale)
-        output = self._call_inner(inner, bound, (*asked.replaced, *asked.appended))
-        if all(active.idle for active in self._active):
+        asked = self._ask(arguments, sample, scale)
+        rows = (*asked.replaced, *asked.rewritten, *asked.appended)
+        output = self._call_inner(inner, arguments, rows)
+        if all(active.idle or active.rewritten for active in self._active):
             return output
         answer = stacked(first_of(output))
         first, second, extra = answer.tensor_split((self._images, 2 * self._images))
@@ -101,18 +104,16 @@ class Run:
             return with_first(output, torch.cat([first, self._guide(asked, second, first, extra)]))
         return with_first(output, torch.cat([self._guide(asked, first, second, extra), second]))
 
-    def _in_two(
-        self, inner: Callable[..., Any], bound: inspect.BoundArguments, sample: Tensor, scale: float
-    ) -> Any:
+    def _in_two(self, inner: Inner, arguments: dict[str, Any], sample: Tensor, scale: float) -> Any:
         """Pipelines that ask for the conditional rows first, then for the unconditional ones."""
         if self._half is None:
-            asked = self._ask(bound, sample, scale)
-            output = self._call_inner(inner, bound, asked.appended)
+            asked = self._ask(arguments, sample, scale)
+            output = self._call_inner(inner, arguments, asked.appended)
             answer = stacked(first_of(output))
             self._half = asked, answer
             return with_first(output, answer[: self._images]) if asked.appended else output
         (asked, answer), self._half = self._half, None
-        output = self._call_inner(inner, bound, asked.replaced)
+        output = self._call_inner(inner, arguments, asked.replaced)
         self._rows[-1] += self._images
         if all(active.idle for active in self._active):
             return output
@@ -120,9 +121,7 @@ class Run:
         unconditional = stacked(first_of(output))
         return with_first(output, self._guide(asked, unconditional, conditional, extra))
 
-    def _in_attention(
-        self, inner: Callable[..., Any], bound: inspect.BoundArguments, sample: Tensor
-    ) -> Any:
+    def _in_attention(self, inner: Inner, arguments: dict[str, Any], sample: Tensor) -> Any:
         """Calls without guidance, steered inside the attention layers."""
         rule = self._active[0].layer.rule
         if len(self._active) > 1 or not isinstance(rule, NormalizedAttentionGuidance):
@@ -141,13 +140,13 @@ class Run:
         active.rows.append(len(images))
         self._rows.append(len(sample) + (len(images) if joint else 0))
         if not images:
-            return inner(*bound.args, **bound.kwargs)
+            return inner(arguments)
         weights = active.weights[0, images].to(sample.device)
         context = self._family.context
         if not joint:
             contexts = torch.cat([part[context] for part in parts])
             with cross_attention(denoiser, rule, images, contexts, weights):
-                return inner(*bound.args, **bound.kwargs)
+                return inner(arguments)
         kept = {context, *(self._family.masked or ())}
         rows = tuple(
             Row(
@@ -161,15 +160,13 @@ class Run:
         if not self._family.tokens:
             tokens = sample[0, 0].numel() // denoiser.config.patch_size**2
         with joint_attention(denoiser, rule, images, len(sample), tokens, weights):
-            output = self._call_inner(inner, bound, rows)
+            output = self._call_inner(inner, arguments, rows)
         return with_first(output, stacked(first_of(output))[: len(sample)])
 
-    def _call_inner(
-        self, inner: Callable[..., Any], bound: inspect.BoundArguments, rows: tuple[Row, ...]
-    ) -> Any:
+    def _call_inner(self, inner: Inner, arguments: dict[str, Any], rows: tuple[Row, ...]) -> Any:
         if rows:
-            bound.arguments = extend(bound.arguments, rows, self._family)
-        return inner(*bound.args, **bound.kwargs)
+            arguments = extend(arguments, rows, self._family)
+        return inner(arguments)
 
     def _guidance_scale(self) -> float:
         scale = self._family.scale(self._pipe, self._call)
@@ -184,12 +181,12 @@ class Run:
         self._scale = self._scale or scale
         return scale
 
-    def _ask(self, bound: inspect.BoundArguments, sample: Tensor, scale: float) -> _Asked:
+    def _ask(self, arguments: dict[str, Any], sample: Tensor, scale: float) -> _Asked:
         """Ask every rule which predictions it wants at this step."""
-        step, at = self._step(bound.arguments, scale)
+        step, at = self._step(arguments, scale)
         latents = self._canonical(sample[: self._images])
         if step.index == 0:
-            self._start(latents, step.count, bound.arguments)
+            self._start(latents, step.count, arguments)
         self._index += 1
         appended: list[Row] = []
         replaced: list[Row] = []
@@ -216,7 +213,17 @@ class Run:
             wanted=tuple(wanted),
             appended=tuple(appended),
             replaced=tuple(replaced),
+            rewritten=tuple(self._rewritten(step)),
         )
+
+    def _rewritten(self, step: Step) -> Iterator[Row]:
+        """Conditional rows whose text a rule changed, while it is to be used."""
+        for active in self._active:
+            for image, new in active.rewritten.items():
+                if not new.share or (step.begins_at(new.share) and new.share < 1):
+                    continue
+                row = self._row(image, conditional=True)
+                yield Row(source=row, target=row, conditioning={self._family.context: new.states})
 
     def _row(self, image: int, conditional: bool) -> int:
         """Which row of the pipeline's own forward belongs to an image."""
@@ -256,6 +263,7 @@ class Run:
                 decode=self._decode if latents.ndim == 4 else None,
             )
             active.state = active.layer.rule.start(start)
+            active.rewritten = rewritten(self._pipe, self._family, active, self._call, prompts)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Clean latents as pictures in [0, 1], differentiable."""
@@ -267,7 +275,7 @@ class Run:
 
     def _mask(self, active: Active, step: Step) -> Tensor:
         rule = active.layer.rule
-        if active.idle or rule.needs == "nothing":
+        if active.idle or rule.needs in ("nothing", "context"):
             return torch.zeros_like(active.weights, dtype=torch.bool)
         return rule.wants(step, active.state, active.weights) & (active.weights > 0)
 

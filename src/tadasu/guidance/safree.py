@@ -1,0 +1,116 @@
+"""SAFREE: Yoon et al., ICLR 2025, arXiv 2410.12761; the text side of the method.
+
+No prediction is added and nothing is trained: tokens of the prompt that lead towards the concepts
+are projected before the denoiser reads them.
+
+- z_i, the distance of the prompt without token i to the space that the concepts span. Leaving out a
+  toxic token brings the prompt farther away from that space: token i is toxic if z_i exceeds
+  (1 + α) times the mean of the other z (eq. 3).
+- A toxic token's state e becomes P_I (I - P_C) e, with P_C and P_I the projections on the space of
+  the concepts and on the space of the prompt's own masked versions (eq. 4).
+- Self-validation: the new states are used only in the first γ·sigmoid(1 - cos) of the schedule,
+  the longer the more the projection changed (eq. 5).
+
+Departures: γ is a share of the schedule (0.2 for the published 10 of 50 steps); a token is masked
+by leaving it out; the Fourier re-attention of latents is not part of this rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tadasu.guidance.rule import Needs, Predictions, Rule, Start, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Safree(Rule[None]):
+    """Project the prompt's toxic tokens away from the concepts.
+
+    Attributes:
+        alpha: α; how much a token's distance must stand out from the others'.
+        gamma: γ; largest share of the schedule that uses the new states.
+        validate: True limits the share by self-validation, False uses the new states always.
+    """
+
+    alpha: float = 0.01
+    gamma: float = 0.2
+    validate: bool = True
+
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
+        "published": dict(),
+        "whole": dict(validate=False),
+    }
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "alpha": (-1.0, 10.0),
+        "gamma": (0.0, 2.0),
+    }
+
+    @property
+    def needs(self) -> Needs:
+        """The text encoder's states instead of predictions."""
+        return "context"
+
+    def start(self, start: Start) -> None:
+        """Nothing is carried from step to step."""
+
+    def step(
+        self, predictions: Predictions, step: Step, state: None
+    ) -> tuple[Float[Tensor, "batch channel *space"], None]:
+        """Predictions stay as they are; all happens in `project`."""
+        return predictions.cfg(step.guidance_scale), None
+
+    def toxic(
+        self, masked: Float[Tensor, "token width"], concepts: Float[Tensor, "concept width"]
+    ) -> Bool[Tensor, " token"]:
+        """Which tokens lead towards the concepts.
+
+        Args:
+            masked: pooled embedding of the prompt without token i.
+            concepts: pooled embedding of each concept.
+        """
+        count = len(masked)
+        if count < 2:
+            return torch.ones(count, dtype=torch.bool, device=masked.device)
+        away = (masked - _onto(concepts, masked)).norm(dim=1)
+        others = (away.sum() - away) / (count - 1)
+        found: Tensor = away > (1 + self.alpha) * others
+        return found
+
+    def project(
+        self,
+        states: Float[Tensor, "token width"],
+        masked: Float[Tensor, "token width"],
+        concepts: Float[Tensor, "concept width"],
+    ) -> Float[Tensor, "token width"]:
+        """The token states that replace the prompt's.
+
+        Args:
+            states: the states of the prompt's own tokens, without begin, end and padding.
+            masked: pooled embedding of the prompt without token i.
+            concepts: pooled embedding of each concept.
+        """
+        safe = _onto(masked, states - _onto(concepts, states))
+        return torch.where(self.toxic(masked, concepts)[:, None], safe, states)
+
+    def share(
+        self, before: Float[Tensor, "token width"], after: Float[Tensor, "token width"]
+    ) -> float:
+        """Share of the schedule that uses the new states."""
+        if not self.validate:
+            return 1.0
+        cosine = torch.cosine_similarity(before.flatten(), after.flatten(), dim=0)
+        return min(1.0, self.gamma * float((1 - cosine).sigmoid()))
+
+
+def _onto(basis: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors projected on the space that the rows of a basis span."""
+    _, singular, directions = torch.linalg.svd(basis, full_matrices=False)
+    kept = directions[singular > 1e-5 * singular.max().clamp(min=1e-20)]
+    projected: Tensor = vectors @ kept.T @ kept
+    return projected

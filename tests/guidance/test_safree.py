@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tadasu.guidance.safree import Safree
+
+CONCEPT = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+
+
+def test_the_token_without_which_the_prompt_is_far_from_the_concept_is_toxic() -> None:
+    """Without token 1 the prompt has lost what it shares with the concept."""
+    masked = torch.tensor([[3.0, 1, 0, 0], [0.0, 1, 3, 0], [3.0, 0, 1, 0]])
+    assert Safree().toxic(masked, CONCEPT).tolist() == [False, True, False]
+    assert Safree(alpha=5.0).toxic(masked, CONCEPT).tolist() == [False] * 3
+
+
+def test_toxic_states_lose_the_concept_and_stay_among_the_prompts_own() -> None:
+    masked = torch.tensor([[3.0, 1, 0, 0], [0.0, 1, 3, 0], [3.0, 0, 1, 0]])
+    states = torch.tensor([[1.0, 2, 3, 4], [5.0, 6, 7, 8], [1.0, 1, 1, 1]])
+    found = Safree().project(states, masked, CONCEPT)
+    # masked spans the first three axes; the concept is the first; the fourth is nobody's
+    torch.testing.assert_close(found[1], torch.tensor([0.0, 6, 7, 0]), rtol=1e-4, atol=1e-4)
+    assert torch.equal(found[[0, 2]], states[[0, 2]])
+
+
+def test_self_validation_lasts_longer_the_more_was_changed() -> None:
+    states = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    assert Safree().share(states, states) == pytest.approx(0.1)
+    assert 0.1 < Safree().share(states, -states) < 0.2
+    assert Safree(validate=False).share(states, states) == 1.0
+
+
+def test_dependent_concepts_do_not_break_the_projection() -> None:
+    twice = CONCEPT.repeat(3, 1) * torch.tensor([[1.0], [2.0], [0.0]])
+    masked = torch.eye(4)  # without token 0 the prompt is the concept, so token 0 is not toxic
+    found = Safree(alpha=-1.0).project(torch.ones(4, 4), masked, twice)
+    torch.testing.assert_close(found[:, 0], torch.tensor([1.0, 0.0, 0.0, 0.0]))
+
+
+def test_a_prompt_of_one_token_is_all_there_is() -> None:
+    assert Safree().toxic(torch.ones(1, 4), CONCEPT).tolist() == [True]
