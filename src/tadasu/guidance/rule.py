@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -21,6 +21,7 @@ from torch import Tensor
 from tadasu.errors import BadInput, UnknownName, shown
 
 State = TypeVar("State")
+Own = TypeVar("Own", bound="Rule[Any]")
 
 #: ``"merged"``: one prediction for all concepts of an image, their texts joined; ``"each"``: one
 #: prediction per concept; ``"nothing"``: the two predictions that the pipeline makes anyway;
@@ -160,7 +161,7 @@ class Rule(ABC, Generic[State]):
                 raise BadInput(f"{self.name}: {key}={shown(value)} must be {expected}.")
 
     @classmethod
-    def preset(cls, name: str) -> Self:
+    def preset(cls: type[Own], name: str) -> Own:
         """The rule with a published setting, by its name.
 
         Raises:
