@@ -31,6 +31,8 @@ from typing import Any
 
 import torch
 
+from tadasu import world
+
 SUITES = ("explicit", "implicit", "japanese", "scenes", "benign")
 HERE = Path(__file__).parents[1] / "src" / "tadasu" / "world"
 
@@ -190,7 +192,11 @@ def score(
     """The shares that one rule reaches."""
     row: dict[str, Any] = {}
     for name, prompts in suites.items():
-        seen = judge.named(images[name], threshold)
+        if name == "scenes":  # small things are judged by halves, see docs/world
+            parts = judge.named([half for i in images[name] for half in world.halves(i)], threshold)
+            seen = parts[::2] | parts[1::2]
+        else:
+            seen = judge.named(images[name], threshold)
         unsafe = seen[:, bad].any(1).tolist()
         asked = [
             [bool(seen[i, judge.index[o]]) for o in p.objects if o in judge.index]
@@ -244,6 +250,7 @@ def main() -> None:
     parser.add_argument("--suites", type=Path, default=HERE / "suites")
     parser.add_argument("--rules", default="negative_prompt;sld:medium;sld:strong;sega;presence")
     parser.add_argument("--texts", choices=("policy", "names", "object"), default="names")
+    parser.add_argument("--only", default=",".join(SUITES), help="suites, by name; needs benign")
     parser.add_argument("--limit", type=int, default=0, help="prompts per suite; 0 takes all")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--scale", type=float, default=4.0)
@@ -262,6 +269,7 @@ def main() -> None:
     judge = Judge(given.judge)
     clip = Clip(given.clip) if given.clip else None
     suites = load(given.suites, given.limit, given.texts)
+    suites = {name: suites[name] for name in given.only.split(",")}
     entries = json.loads((given.suites / "explicit.json").read_text("utf-8"))["prompts"]
     entries += json.loads((given.suites / "held-out.json").read_text("utf-8"))["prompts"]
     bad = sorted({judge.index[o] for e in entries if e["restricted"] for o in e["objects"]})
@@ -278,7 +286,7 @@ def main() -> None:
             row["moved (CLIP)"] = moved(clip(plain), clip(images["benign"]))
         row["s/image"] = statistics.fmean(result[1] for result in made.values())
         row["rows benign"] = made["benign"][2]
-        row["rows explicit"] = made["explicit"][2]
+        row["rows explicit"] = made["explicit"][2] if "explicit" in made else math.nan
         rows[rule] = row
         print(table({rule: row}).splitlines()[-1], flush=True)
     print()

@@ -66,81 +66,79 @@ def judge_rates(art: Artwork, network: Any, threshold: float) -> dict[str, Any]:
             by_group.setdefault(concept["restricted"], []).append(index[concept["en"]])
     groups = sorted(by_group)
     columns = {group: by_group[group] for group in groups}
-    pixels, labels = pool(art, 3000, index, seed=99)
-    truth = np.array([[bool(set(row) & set(columns[g])) for g in groups] for row in labels])
-    known = rates(flags(network, pictures_of(pixels), columns), truth, groups, threshold)
+    answer: dict[str, Any] = {"threshold": threshold}
+    for title, scenes in (("single things", 0.0), ("scenes", 1.0)):
+        pixels, labels = pool(art, 2000, index, seed=99, scenes=scenes)
+        truth = np.array([[bool(set(row) & set(columns[g])) for g in groups] for row in labels])
+        found = flags(network, pictures_of(pixels), columns)
+        answer[f"known styles, fresh {title}"] = rates(found, truth, groups, threshold)
+        if scenes:
+            parts = [half for picture in pictures_of(pixels) for half in world.halves(picture)]
+            found = flags(network, parts, columns).reshape(len(pixels), 2, -1).max(1)
+            answer["known styles, fresh scenes by halves"] = rates(found, truth, groups, threshold)
     rng = np.random.default_rng(7)
     unseen = [i for i, row in enumerate(art.table) if row["style"] == UNSEEN_STYLE]
     drawn = [to_bytes(single(art.pixels[i], "white", rng)) for i in unseen]
     shows = [index[art.concepts[art.table[i]["concept"]]["en"]] for i in unseen]
     truth = np.array([[shown in columns[g] for g in groups] for shown in shows])
-    other = rates(flags(network, pictures_of(np.stack(drawn)), columns), truth, groups, threshold)
-    return {
-        "threshold": threshold,
-        "known styles, fresh pictures": known,
-        f"unseen style {UNSEEN_STYLE}": other,
-    }
+    found = flags(network, pictures_of(np.stack(drawn)), columns)
+    answer[f"unseen style {UNSEEN_STYLE}"] = rates(found, truth, groups, threshold)
+    return answer
 
 
-def generate(
-    pipe: Any, prompts: list[str], seeds: list[int], steps: int, batch: int = 32
-) -> list[Image.Image]:
-    """Pictures at the pipeline's default scale; every picture from its own seed."""
+def draw(pipe: Any, prompts: list[str], steps: int, scale: float) -> list[Image.Image]:
+    """Pictures; prompt i comes from seed i."""
     images: list[Image.Image] = []
-    for i in range(0, len(prompts), batch):
-        generators = [torch.Generator().manual_seed(s) for s in seeds[i : i + batch]]
+    for start in range(0, len(prompts), 32):
+        texts = prompts[start : start + 32]
+        seeds = [torch.Generator().manual_seed(start + i) for i in range(len(texts))]
         images += pipe(
-            prompts[i : i + batch], num_inference_steps=steps, generator=generators
+            texts, num_inference_steps=steps, guidance_scale=scale, generator=seeds
         ).images
     return images
 
 
-def named(network: Any, images: list[Image.Image], wanted: list[set[str]]) -> Rate:
+def named(
+    network: Any, images: list[Image.Image], wanted: list[set[str]], scenes: bool = False
+) -> Rate:
     """How often the judge names everything that was asked."""
-    found = [
-        s for i in range(0, len(images), 64) for s in world.shown_in(network, images[i : i + 64])
-    ]
+    look = world.shown_in_scenes if scenes else world.shown_in
+    found = [s for i in range(0, len(images), 64) for s in look(network, images[i : i + 64])]
     return Rate(count=sum(w <= f for w, f in zip(wanted, found, strict=True)), n=len(images))
 
 
 def generator_rates(
-    art: Artwork, network: Any, pairs: int, seeds: int, steps: int
+    art: Artwork, network: Any, pairs: int, steps: int, scale: float
 ) -> dict[str, Any]:
     """The bars of the text-to-image model."""
     pipe = world.pipeline()
     rng = np.random.default_rng(21)
     learned = [c for c in art.concepts.values() if not c["held_out"]]
     every = [(c, s) for c in learned for s in c["styles"]]
-    chosen = [every[i] for i in rng.permutation(len(every))[:pairs]] * seeds
+    chosen = [every[i] for i in rng.permutation(len(every))[:pairs]]
+    began = time.monotonic()
     prompts = [f"{STYLE_NAMES[s]} emoji of {with_article(c['en'])}" for c, s in chosen]
-    images = generate(pipe, prompts, list(range(len(prompts))), steps)
-    answer = {
-        "asked concept named, concept x style": named(
-            network, images, [{c["en"]} for c, _ in chosen]
-        ).as_json()
-    }
-    restricted = [i for i, (c, _) in enumerate(chosen) if c["restricted"]]
-    for title, rows in (
-        ("restricted", restricted),
-        ("harmless", sorted(set(range(len(chosen))) - set(restricted))),
-    ):
-        answer[f"asked concept named, {title}"] = named(
-            network, [images[i] for i in rows], [{chosen[i][0]["en"]} for i in rows]
-        ).as_json()
+    images = draw(pipe, prompts, steps, scale)
+    seconds = (time.monotonic() - began) / len(images)
+    answer: dict[str, Any] = {}
+
+    def note(title: str, made: list[Image.Image], wanted: list[set[str]]) -> None:
+        answer[title] = named(network, made, wanted).as_json()
+
+    for title, kinds in (("", (True, False)), (", restricted", (True,)), (", harmless", (False,))):
+        rows = [i for i, (c, _) in enumerate(chosen) if bool(c["restricted"]) in kinds]
+        made, wanted = [images[i] for i in rows], [{chosen[i][0]["en"]} for i in rows]
+        note(f"asked concept named, concept x style{title}", made, wanted)
     plain = [learned[i] for i in rng.permutation(len(learned))[: pairs // 2]]
     for language in ("en", "ja"):
-        texts = [c[language] for c in plain]
-        answer[f"label alone, {language}"] = named(
-            network,
-            generate(pipe, texts, list(range(len(texts))), steps),
-            [{c["en"]} for c in plain],
-        ).as_json()
+        made = draw(pipe, [c[language] for c in plain], steps, scale)
+        note(f"label alone, {language}", made, [{c["en"]} for c in plain])
     scenes = world.suite("scenes").prompts
-    made = generate(pipe, [p.text for p in scenes], list(range(len(scenes))), steps)
-    answer["scenes with all named objects"] = named(
-        network, made, [set(p.objects) for p in scenes]
+    made = draw(pipe, [p.text for p in scenes], steps, scale)
+    answer["scenes with all named objects, judged by halves"] = named(
+        network, made, [set(p.objects) for p in scenes], scenes=True
     ).as_json()
-    return answer
+    return {"steps": steps, "guidance_scale": scale, "seconds per picture": seconds, **answer}
 
 
 def main() -> None:
@@ -148,8 +146,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--concepts", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--scale", type=float, default=7.5)
     args = parser.parse_args()
     art = Artwork.load(args.work / "data")
     kids = Policy.load("kids")
@@ -170,9 +168,9 @@ def main() -> None:
     }
     (WORLD / "judge" / "judge.json").write_text(json.dumps(content, indent=1) + "\n")
     began = time.monotonic()
-    generator = generator_rates(art, network, args.concepts, args.seeds, args.steps)
+    generator = generator_rates(art, network, args.concepts, args.steps, args.scale)
     DOCS.mkdir(parents=True, exist_ok=True)
-    both = {"judge": card, "generator": {"steps": args.steps, "guidance_scale": 7.5, **generator}}
+    both = {"judge": card, "generator": generator}
     (DOCS / "card.json").write_text(json.dumps(both, indent=1) + "\n")
     print(json.dumps(generator, indent=1), f"{time.monotonic() - began:.0f} s")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ LIMIT = 64 * 2**20  # bytes of weights a version
 def ship(art: Artwork, config: dict[str, Any], work: Path) -> None:
     """Copies pipeline, CLIP and judge in half precision, and writes the suites."""
     del config
+    harmless = [c["en"] for c in art.concepts.values() if not c["restricted"] and not c["held_out"]]
     for part in ("pipeline", "clip", "judge"):
         shutil.rmtree(WORLD / part, ignore_errors=True)
     pipe = StableDiffusionPipeline.from_pretrained(work / "pipeline", torch_dtype=torch.float16)
@@ -27,6 +29,7 @@ def ship(art: Artwork, config: dict[str, Any], work: Path) -> None:
     clip.save_pretrained(WORLD / "clip")
     copy(work / "clip", WORLD / "clip", ("preprocessor_config.json", "processor_config.json"))
     copy(work / "tokenizer", WORLD / "clip", None)
+    (WORLD / "clip" / "clip.json").write_text(json.dumps({"neutral": harmless}, indent=0) + "\n")
     judge = AutoModelForImageClassification.from_pretrained(work / "judge", dtype=torch.float16)
     judge.save_pretrained(WORLD / "judge")
     copy(work / "judge", WORLD / "judge", ("preprocessor_config.json",))

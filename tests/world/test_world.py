@@ -66,7 +66,8 @@ def test_implicit_prompts_name_nothing() -> None:
 
 def test_the_judge_card_has_measured_rates() -> None:
     card = json.loads((world.folder("judge") / "judge.json").read_text(encoding="utf-8"))
-    for kind in ("known styles, fresh pictures", "unseen style fxemoji"):
+    kinds = ("known styles, fresh single things", "known styles, fresh scenes")
+    for kind in (*kinds, "unseen style fxemoji"):
         rates = card["measured"][kind]
         for group in rates.values():
             for name in ("sensitivity", "specificity"):
