@@ -10,9 +10,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tadasu import editing as editing
     from tadasu import guidance as guidance
     from tadasu import world as world
     from tadasu.backends.diffusers.attach import attach as attach
+    from tadasu.backends.diffusers.context import solve as edits
+    from tadasu.backends.diffusers.context.apply import applied as applied
     from tadasu.concepts import Concept as Concept
     from tadasu.concepts import Hazard as Hazard
     from tadasu.guard import Guard as Guard
@@ -36,7 +39,10 @@ _EXPORTS: dict[str, tuple[str, str]] = {
     "Generation": ("tadasu.records", "Generation"),
     "Score": ("tadasu.records", "Score"),
     "Verdict": ("tadasu.records", "Verdict"),
+    "applied": ("tadasu.backends.diffusers.context.apply", "applied"),
     "attach": ("tadasu.backends.diffusers.attach", "attach"),
+    "editing": ("tadasu.editing", ""),
+    "edits": ("tadasu.backends.diffusers.context.solve", ""),
     "guidance": ("tadasu.guidance", ""),
     "world": ("tadasu.world", ""),
 }
@@ -51,7 +57,10 @@ __all__ = [
     "Sampler",
     "Score",
     "Verdict",
+    "applied",
     "attach",
+    "editing",
+    "edits",
     "guidance",
     "world",
 ]
