@@ -27,7 +27,7 @@ def fresh(rule: PresenceGuidance, likeness: float = torch.nan, concepts: int = 1
 
 def test_exactly_the_concepts_share_is_removed(predictions: Make, at: Callable[..., Step]) -> None:
     """Δ_p = 0.6·Δ_n + something perpendicular: the perpendicular part is what is left."""
-    rule = PresenceGuidance(push=0.0)
+    rule = PresenceGuidance(threshold=0.3)
     given = predictions([1, 1, 1], [1 + 0.6 * 2, 1, 1 + 5], [3, 1, 1])
     guided, state = rule.step(given, at(), fresh(rule))
     assert state.presence.item() == pytest.approx(0.6)
@@ -76,7 +76,7 @@ def run_gate(rule: PresenceGuidance, presence: float, steps: int) -> list[int]:
             latents=blank,
         )
         guided, state = rule.step(given, step, state)
-        expected = -rule.push * presence * 2 * 2 if presence > 0.5 else given.cfg(2.0)[0, 0, 0]
+        expected = -rule.push * presence * 2 * 2 if presence > 0.8 else given.cfg(2.0)[0, 0, 0]
         assert guided[0, 0, 0] == pytest.approx(float(expected), abs=1e-5)
         if wanted.any():
             asked.append(index)

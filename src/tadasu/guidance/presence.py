@@ -80,8 +80,8 @@ class PresenceGuidance(Rule[Evidence]):
         far: likeness below which the concept is never predicted; -1 never skips.
     """
 
-    push: float = 0.5
-    threshold: float = 0.3
+    push: float = 0.0
+    threshold: float = 0.6
     softness: float = 0.2
     memory: float = 0.7
     probes: int = 3
