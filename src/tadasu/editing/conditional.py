@@ -48,7 +48,7 @@ class ConditionalEditing:
 
     base: UnifiedConceptEditing = field(default_factory=UnifiedConceptEditing)
     quantile: float = 0.999
-    ramp: float = 0.5
+    ramp: float = 0.25
 
     def __post_init__(self) -> None:
         """Refuse thresholds outside their range."""
