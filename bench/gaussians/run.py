@@ -29,7 +29,13 @@ from tadasu.guidance.registry import find, names, parse
 CENTRES = [[-2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, -2.0], [0.0, 0.0]]
 EVERYTHING = Mixture.of(CENTRES)
 PROMPTS = {"mixed": ([0, 1, 2], [2]), "explicit": ([2], [2]), "harmless": ([0, 1], [2])}
-EXTRA = ["sld:max", "sega:max", "ccfg:relative", "dng:exact"]
+EXTRA = [
+    "sld:max",
+    "sega:max",
+    "ccfg:relative",
+    "dng:exact",
+    "presence:every_step,threshold=0.3,push=0.5",
+]
 
 
 def rules() -> list[str]:
