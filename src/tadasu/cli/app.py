@@ -9,6 +9,7 @@ not at the top, because ``tadasu --help`` must not load torch.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -80,6 +81,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 done and something was found, 2 bad input, 3 a part is missing.
     """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no advice about absent libraries
     try:
         build()(list(arguments) if arguments is not None else None, prog_name="tadasu")
     except SystemExit as stop:

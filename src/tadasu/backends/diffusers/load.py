@@ -43,7 +43,7 @@ def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = Non
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = dtype or (torch.float16 if where.startswith("cuda") else torch.float32)
     try:
-        with quietly():
+        with _quietly():
             pipe = diffusers.DiffusionPipeline.from_pretrained(ref, dtype=kind)
     except TadasuError:
         raise
@@ -61,18 +61,19 @@ def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = Non
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Loading without the libraries' progress bars, which are left as they were."""
-    import diffusers.utils.logging as first
-    import transformers.utils.logging as second
+def _quietly() -> Iterator[None]:
+    """Loading without both libraries' progress bars, which are left as they were."""
+    import diffusers.utils.logging as log
 
-    shown_before = [log for log in (first, second) if log.is_progress_bar_enabled()]
-    for log in shown_before:
-        log.disable_progress_bar()
+    from tadasu.backends.transformers.load import quietly
+
+    shows = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
     try:
-        yield
+        with quietly():
+            yield
     finally:
-        for log in shown_before:
+        if shows:
             log.enable_progress_bar()
 
 

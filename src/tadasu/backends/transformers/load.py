@@ -49,6 +49,20 @@ class Placed:
 
 
 @contextmanager
+def quietly() -> Iterator[None]:
+    """Loading without progress bars, which are left as they were."""
+    import transformers.utils.logging as log
+
+    shows = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shows:
+            log.enable_progress_bar()
+
+
+@contextmanager
 def reading(ref: str, kind: str) -> Iterator[Any]:
     """Gives the transformers package, and turns its complaints into one clear message.
 
@@ -65,7 +79,8 @@ def reading(ref: str, kind: str) -> Iterator[Any]:
     except ImportError as error:
         raise MissingPart.extra(kind, "diffusers") from error
     try:
-        yield transformers
+        with quietly():
+            yield transformers
     except TadasuError:
         raise
     except Exception as error:  # a damaged folder makes loaders raise nearly anything

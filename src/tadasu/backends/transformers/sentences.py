@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tadasu.backends.transformers.load import fingerprint
+from tadasu.backends.transformers.load import fingerprint, quietly
 from tadasu.errors import BadFile, MissingPart
 
 if TYPE_CHECKING:
@@ -92,18 +92,13 @@ def minilm() -> SentenceEmbedder:
     if folder is None or importlib.util.find_spec("transformers") is None:
         raise MissingPart.extra("Screening prompts by meaning", "minilm")
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    shows_progress = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # the model loads in a moment
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     except (OSError, ValueError) as error:
         raise BadFile(f"The packaged MiniLM in {folder} cannot be read: {error}") from error
-    finally:
-        if shows_progress:
-            logging.enable_progress_bar()
     return SentenceEmbedder(name="minilm", tokenizer=tokenizer, model=model)
 
 
