@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tadasu.errors import BadInput, UnknownName
-from tadasu.guidance.registry import find, names, parse
+from tadasu.guidance.registry import DEFAULT, find, names, parse
 
 
 def test_listing_rules_does_not_import_torch() -> None:
@@ -60,4 +60,5 @@ def test_what_cannot_be_read(text: str, error: type[Exception], message: str) ->
 
 
 def test_every_name_is_found() -> None:
+    assert DEFAULT in names()
     assert all(find(name).name == name for name in names())

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tadasu.guidance.registry import find, names, parse
+from tadasu.guidance.registry import DEFAULT, find, names, parse
 
-__all__ = ["find", "names", "parse"]
+__all__ = ["DEFAULT", "find", "names", "parse"]
 
 
 def __getattr__(name: str) -> Any:

@@ -115,6 +115,11 @@ class PresenceGuidance(Rule[Evidence]):
         return "each"
 
     @property
+    def nearest_only(self) -> int:
+        """The parameter ``nearest``."""
+        return self.nearest
+
+    @property
     def uses_likeness(self) -> bool:
         """Unless the words are to be ignored."""
         return self.far > -1 or self.nearest > 0 or self.alike < 1

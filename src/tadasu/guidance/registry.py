@@ -12,6 +12,8 @@ from tadasu.errors import BadInput, UnknownName, shown
 if TYPE_CHECKING:
     from tadasu.guidance.rule import Rule
 
+#: The rule for those who do not choose one: adaptive, and cheap where nothing is to be done.
+DEFAULT = "presence"
 #: Files of the folder that are not rules.
 _NOT_RULES = frozenset({"rule", "registry"})
 

@@ -189,6 +189,11 @@ class Rule(ABC, Generic[State]):
         """Which predictions the rule wants beside ε_u and ε_p."""
 
     @property
+    def nearest_only(self) -> int:
+        """How many texts of an image the rule looks at, the likest first; 0 is all of them."""
+        return 0
+
+    @property
     def uses_likeness(self) -> bool:
         """Whether the backend has to compare the prompt's context with the concepts'."""
         return False

@@ -169,6 +169,7 @@ def test_presence_chooses_among_all_names_of_a_concept(sd: Any, latents_of: Late
         chosen = latents_of(sd, "dog, pistol")
     assert attached.record is not None
     assert attached.record.concepts == (("a weapon", "bomb", "pistol"),)
+    assert attached.record.chosen == (("pistol",),)
     assert set(attached.record.concept_rows) == {1}
     with attach(sd, "presence:every_step", ["pistol"]):
         assert torch.equal(latents_of(sd, "dog, pistol"), chosen)
@@ -176,6 +177,18 @@ def test_presence_chooses_among_all_names_of_a_concept(sd: Any, latents_of: Late
         latents_of(sd, "dog, pistol")
     assert attached.record is not None
     assert attached.record.concepts == (("a weapon",),)
+
+
+def test_each_image_chooses_among_its_own_texts(sd: Any, latents_of: Latents) -> None:
+    prompts, lists = ["dog, pistol", "a cat", "bomb"], [["bomb", "pistol"], [], ["bomb", "x", "y"]]
+    with attach(sd, "presence:every_step", lists) as attached:
+        together = latents_of(sd, prompts, num_images_per_prompt=2)
+    assert attached.record is not None
+    assert attached.record.chosen == (("pistol",),) * 2 + ((),) * 2 + (("bomb",),) * 2
+    with attach(sd, "presence:every_step,nearest=0", [["pistol"], [], ["bomb"]]) as attached:
+        alone = latents_of(sd, prompts, num_images_per_prompt=2)
+    torch.testing.assert_close(together, alone)
+    assert attached.record.chosen is None  # type: ignore[union-attr]
 
 
 def test_prompts_far_from_the_concept_cost_nothing(sd: Any, latents_of: Latents) -> None:

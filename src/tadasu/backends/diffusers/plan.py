@@ -28,6 +28,8 @@ class Record:
         guidance_scale: the pipeline's scale at the first step.
         rows: rows that went through the denoiser at each step, those of other rules included.
         concept_rows: this rule's own rows at each step.
+        chosen: per image the texts that were looked at, for a rule that chooses the likest; else
+            None.
     """
 
     rule: str
@@ -37,6 +39,7 @@ class Record:
     guidance_scale: float
     rows: tuple[int, ...]
     concept_rows: tuple[int, ...]
+    chosen: tuple[tuple[str, ...], ...] | None = None
 
 
 @dataclass(eq=False, kw_only=True)

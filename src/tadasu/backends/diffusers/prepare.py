@@ -31,6 +31,7 @@ class Active:
         state: the rule's state.
         rows: this rule's rows at each step so far.
         rewritten: new context per image, for rules that work on the context.
+        chosen: per image the texts that are left after `narrow`; None before it.
     """
 
     layer: Layer
@@ -40,6 +41,7 @@ class Active:
     state: Any = None
     rows: list[int] = field(default_factory=list)
     rewritten: dict[int, Rewritten] = field(default_factory=dict)
+    chosen: tuple[tuple[str, ...], ...] | None = None
 
     @property
     def idle(self) -> bool:
@@ -56,6 +58,7 @@ class Active:
             guidance_scale=scale,
             rows=rows,
             concept_rows=tuple(self.rows),
+            chosen=self.chosen,
         )
 
 
@@ -125,6 +128,33 @@ def _after_own_negative(call: Mapping[str, Any], prompt: int, text: str) -> str:
     if isinstance(own, list | tuple):
         own = own[prompt] if len(own) > 1 else own[0]
     return ", ".join(part for part in (own, text) if part)
+
+
+def narrow(active: Active, found: Tensor) -> Tensor:
+    """Keep only each image's likest texts, where the rule looks at no more than that.
+
+    Args:
+        active: the rule with its concepts; its weights and conditioning are replaced.
+        found: likeness per concept and image.
+
+    Returns:
+        The likeness of what is kept.
+    """
+    count, (concepts, images) = active.layer.rule.nearest_only, found.shape
+    if not 0 < count < concepts or bool(found.isnan()[active.weights > 0].any()):
+        return found
+    order = torch.where(active.weights > 0, found, -torch.inf).argsort(dim=0, descending=True)
+    kept = order[:count]
+    conditioning, chosen = {}, []
+    for image in range(images):
+        texts = active.texts[image * len(active.texts) // images]
+        own = [int(at) for at in kept[:, image] if float(active.weights[at, image]) > 0]
+        chosen.append(tuple(texts[at][0] for at in own))
+        for place, at in enumerate(own):
+            conditioning[place, image] = active.conditioning[at, image]
+    active.conditioning, active.chosen = conditioning, tuple(chosen)
+    active.weights = active.weights.gather(0, kept)
+    return found.gather(0, kept)
 
 
 def rewritten(

@@ -13,7 +13,14 @@ from tadasu.backends.diffusers.attach_attention import cross_attention, joint_at
 from tadasu.backends.diffusers.families import Family
 from tadasu.backends.diffusers.noise import Level, level
 from tadasu.backends.diffusers.plan import Layer
-from tadasu.backends.diffusers.prepare import Active, activate, likeness, prompt_count, rewritten
+from tadasu.backends.diffusers.prepare import (
+    Active,
+    activate,
+    likeness,
+    narrow,
+    prompt_count,
+    rewritten,
+)
 from tadasu.backends.diffusers.rows import Row, extend, first_of, stacked, with_first
 from tadasu.errors import BadInput, RunFailed
 from tadasu.guidance.nag import NormalizedAttentionGuidance
@@ -255,11 +262,13 @@ class Run:
         prompts = [contexts[row] for row in own] if len(contexts) else []
         for active in self._active:
             active.weights = active.weights.to(latents.device)
+            found = likeness(self._pipe, self._family, active, self._call, prompts)
+            found = narrow(active, found)
             start = Start(
                 count=count,
                 weights=active.weights,
                 latents=latents,
-                likeness=likeness(self._pipe, self._family, active, self._call, prompts),
+                likeness=found,
                 decode=self._decode if latents.ndim == 4 else None,
             )
             active.state = active.layer.rule.start(start)
