@@ -9,7 +9,7 @@ from torch import Tensor
 from tadasu.editing.prior import Prior
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
 from tadasu.editing.targets import erase
-from tadasu.editing.uce import UnifiedConceptEditing, condensed, leading, moved_share
+from tadasu.editing.uce import UnifiedConceptEditing, condensed, fewer, leading, moved_share
 from tadasu.editing.words import LENGTH, WordEncoder
 from tadasu.errors import BadInput
 
@@ -156,6 +156,15 @@ def test_condensing_rows_changes_no_solution() -> None:
         weights=torch.ones(len(owners), dtype=torch.float64),
     )
     torch.testing.assert_close(solver.solve(small).dense(), solver.solve(problem).dense())
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (6, 40)])
+def test_fewer_rows_have_the_same_gram_matrix(shape: tuple[int, int]) -> None:
+    source = torch.Generator().manual_seed(4)
+    rows = torch.randn(*shape, generator=source, dtype=torch.float64)
+    few = fewer(rows, energy=1e-9)
+    assert few.shape[0] == 6
+    torch.testing.assert_close(few.T @ few, rows.T @ rows)
 
 
 def test_leading_rows_span_the_empty_prompt_without_its_small_parts() -> None:

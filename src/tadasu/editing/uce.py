@@ -177,14 +177,28 @@ def condensed(problem: Problem, energy: float = 1e-6) -> tuple[Tensor, Tensor, T
     owners: list[int] = []
     joint = torch.cat([problem.sources, problem.moves], 1) * problem.weights.sqrt()[:, None]
     for concept in range(len(problem.concepts)):
-        rows = joint[problem.owners == concept]
-        _, sizes, basis = torch.linalg.svd(rows, full_matrices=False)
-        kept = sizes**2 > energy * (sizes**2).sum()
-        turned = basis[kept] * sizes[kept, None]
+        turned = fewer(joint[problem.owners == concept], energy)
         parts.append((turned[:, : problem.width], turned[:, problem.width :]))
         owners += [concept] * turned.shape[0]
     sources, moves = (torch.cat(part) for part in zip(*parts, strict=True))
     return sources, moves, torch.tensor(owners)
+
+
+def fewer(rows: Float[Tensor, "rows columns"], energy: float) -> Float[Tensor, "fewer columns"]:
+    """Orthogonal rows with the same Gram matrix, up to a fraction of its trace.
+
+    >>> import torch
+    >>> fewer(torch.tensor([[3.0, 0.0], [4.0, 0.0]]).double(), energy=1e-6).abs().tolist()
+    [[5.0, 0.0]]
+    """
+    if rows.shape[0] <= rows.shape[1]:
+        _, sizes, basis = torch.linalg.svd(rows, full_matrices=False)
+        squares = sizes**2
+    else:
+        squares, columns = torch.linalg.eigh(rows.T @ rows)
+        basis = columns.T
+    kept = squares > energy * squares.sum()
+    return basis[kept] * squares[kept].clamp_min(0).sqrt()[:, None]
 
 
 def balanced(
