@@ -1,6 +1,6 @@
 """Renders the artwork of the world: one array of pictures and one table that says what each shows.
 
-Sources are icon packages that carry each artwork as SVG (see package.json and ATTRIBUTION.md). The
+Sources are icon packages that carry each artwork as SVG (see package.json). The
 result depends on the packages' versions and the configuration alone; ``manifest.json`` lists a hash
 of every picture's bytes.
 """
