@@ -31,13 +31,13 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def pipeline(size: str, device: str, dtype: torch.dtype) -> Any:
+def pipeline(size: str, side: int, device: str, dtype: torch.dtype) -> Any:
     """A Stable Diffusion pipeline whose denoiser has one of the sizes."""
     from diffusers import UNet2DConditionModel
 
     from conftest import build_sd, text_encoder
 
-    shape = SIZES[size]
+    shape = SIZES[size] | ({"sample_size": side} if side else {})
     middle = len(shape["block_out_channels"]) - 1
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
@@ -129,14 +129,15 @@ def main() -> None:
     """Print a table, or JSON with ``--json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
-    parser.add_argument("--rules", default="negative_prompt;sld;sega")
+    parser.add_argument("--side", type=int, default=0, help="side of the latents, if another")
+    parser.add_argument("--rules", default="negative_prompt;sld;sega;presence")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    pipe = pipeline(given.size, given.device, getattr(torch, given.dtype))
+    pipe = pipeline(given.size, given.side, given.device, getattr(torch, given.dtype))
     table = measure(pipe, given.rules.split(";"), given.steps, given.rounds)
     if given.json:
         print(json.dumps({"size": given.size, "steps": given.steps, "table": table}, indent=1))
