@@ -27,7 +27,7 @@ def fresh(rule: PresenceGuidance, likeness: float = torch.nan, concepts: int = 1
 
 def test_exactly_the_concepts_share_is_removed(predictions: Make, at: Callable[..., Step]) -> None:
     """Δ_p = 0.6·Δ_n + something perpendicular: the perpendicular part is what is left."""
-    rule = PresenceGuidance(threshold=0.3)
+    rule = PresenceGuidance(threshold=0.3, probes=1)
     given = predictions([1, 1, 1], [1 + 0.6 * 2, 1, 1 + 5], [3, 1, 1])
     guided, state = rule.step(given, at(), fresh(rule))
     assert state.presence.item() == pytest.approx(0.6)
@@ -35,7 +35,7 @@ def test_exactly_the_concepts_share_is_removed(predictions: Make, at: Callable[.
 
 
 def test_push_mirrors_the_share(predictions: Make, at: Callable[..., Step]) -> None:
-    rule = PresenceGuidance(push=1.0)
+    rule = PresenceGuidance(push=1.0, probes=1)
     given = predictions([0, 0, 0], [2, 0, 5], [2, 0, 0])
     guided, _ = rule.step(given, at(), fresh(rule))
     assert guided.flatten().tolist() == pytest.approx([-2 * 2, 0, 2 * 5])
@@ -52,7 +52,7 @@ def test_a_prompt_without_the_concept_is_untouched(
 
 
 def test_size_of_predictions_does_not_matter(predictions: Make, at: Callable[..., Step]) -> None:
-    rule = PresenceGuidance()
+    rule = PresenceGuidance(probes=1)
     small, _ = rule.step(predictions([0] * 3, [0.02, 0.01, 0], [0.03, 0, 0]), at(), fresh(rule))
     large, _ = rule.step(predictions([0] * 3, [20, 10, 0], [30, 0, 0]), at(), fresh(rule))
     torch.testing.assert_close(small * 1000, large)
@@ -76,7 +76,8 @@ def run_gate(rule: PresenceGuidance, presence: float, steps: int) -> list[int]:
             latents=blank,
         )
         guided, state = rule.step(given, step, state)
-        expected = -rule.push * presence * 2 * 2 if presence > 0.8 else given.cfg(2.0)[0, 0, 0]
+        opened = presence > 0.8 and index + 1 >= rule.probes
+        expected = -rule.push * presence * 2 * 2 if opened else given.cfg(2.0)[0, 0, 0]
         assert guided[0, 0, 0] == pytest.approx(float(expected), abs=1e-5)
         if wanted.any():
             asked.append(index)
@@ -88,6 +89,19 @@ def test_rows_are_rare_for_harmless_prompts_and_the_last_direction_is_held() -> 
     assert run_gate(rule, 0.0, 20) == [0, 1, 2, 3, 8, 13, 18]
     assert run_gate(rule, 1.0, 20) == [0, 1, 2, *range(3, 20, 2)]
     assert run_gate(dataclasses.replace(rule, idle=1, busy=1), 1.0, 5) == [0, 1, 2, 3, 4]
+
+
+def test_evidence_waits_for_all_probes_but_words_do_not(
+    predictions: Make, at: Callable[..., Step]
+) -> None:
+    rule = PresenceGuidance(probes=3)
+    given = predictions([0, 0, 0], [2, 0, 5], [2, 0, 0])
+    state = fresh(rule)
+    for index, first in enumerate([4.0, 4.0, 0.0]):
+        guided, state = rule.step(given, at(index=index), state)
+        assert guided.flatten().tolist() == pytest.approx([first, 0, 10])
+    guided, _ = rule.step(given, at(), fresh(rule, 1.0))
+    assert guided.flatten().tolist() == pytest.approx([0, 0, 10])
 
 
 def likeness_of(*values: float) -> Start:
@@ -141,7 +155,7 @@ def test_a_prompt_far_from_the_concept_is_never_asked_about(at: Callable[..., St
 
 
 def test_two_concepts_are_judged_apart(predictions: Make, at: Callable[..., Step]) -> None:
-    rule = PresenceGuidance(push=0.0)
+    rule = PresenceGuidance(probes=1)
     given = predictions([0, 0, 0], [2, 0, 5], [2, 0, 0], [0, 7, 0])
     guided, state = rule.step(given, at(), fresh(rule, concepts=2))
     assert state.presence.flatten().tolist() == pytest.approx([1.0, 0.0])

@@ -19,6 +19,9 @@ guidance amplifies. β > ½ is the evidence of Concept Removal Guidance (arXiv 2
 projection is Perp-Neg's (arXiv 2304.04968) the other way round: there the prompt is kept, here the
 concept goes.
 
+At the first steps, near pure noise, all texts point in nearly the same direction, so evidence opens
+the gate only when all ``probes`` were seen; the words may open it at once.
+
 It is also the cheap rule. A concept's row is predicted in the first ``probes`` steps; then every
 ``idle``-th step while the gate is shut and every ``busy``-th step while it is open, with the last
 Δ_n used in between. Where a prompt is far from the concept (likeness below ``far``) nothing is ever
@@ -71,7 +74,8 @@ class PresenceGuidance(Rule[Evidence]):
         threshold: presence below which nothing is changed.
         softness: width of the gate above the threshold.
         memory: share of the evidence of the steps before that is kept, from 0 to 1.
-        probes: number of first steps that always predict the concept.
+        probes: number of first steps that always predict the concept; evidence opens the gate
+            from the last of them on.
         idle: predict every so many steps while the gate is shut.
         busy: predict every so many steps while the gate is open.
         nearest: how many of the concepts' texts are predicted for an image, the likest first; 0 is
@@ -176,7 +180,9 @@ class PresenceGuidance(Rule[Evidence]):
             near=state.near,
             told=state.told,
         )
-        amount = torch.maximum(self._gate(carried) * carried.presence, carried.told)
+        enough = step.index + 1 >= self.probes  # the first steps look alike for all prompts
+        gate = self._gate(carried) if enough else carried.told
+        amount = torch.maximum(gate * carried.presence, carried.told)
         amount = (1 + self.push) * amount.clamp(min=0)
         force = predictions.per_image(predictions.weights * amount)
         kept = prompt - (force * direction).sum(0)
