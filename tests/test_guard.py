@@ -77,7 +77,7 @@ def test_a_safe_picture_is_released_with_its_whole_record(pipe: Any, kids: Polic
     assert done.system == guard.system
     assert done.policy["hash"] == kids.hash
     assert {score.concept for score in done.scores} == set(_ids(kids))
-    assert _rule(done)["rule"] == "sld"
+    assert _rule(done)["rule"] == "presence"
     assert done.attempts == 1
 
 
@@ -150,7 +150,7 @@ def test_predictions_that_are_no_numbers_hold_the_batch(pipe: Any, kids: Policy)
     finally:
         parameter.data.copy_(kept)
     assert [each.decision for each in done] == [Decision.HOLD] * 2
-    assert "sld" in done[0].reasons[0]
+    assert "presence" in done[0].reasons[0]
 
 
 def test_the_pipeline_is_left_as_it_was(pipe: Any, kids: Policy) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tadasu.cli.app import run
 
-SYSTEMS = ["unguarded", "negative_prompt", "sld", "sega", "guard"]
+SYSTEMS = ["unguarded", "negative_prompt", "sld", "sega", "presence", "guard"]
 
 
 class Page(HTMLParser):

@@ -23,6 +23,7 @@ RULES: dict[str, str | None] = {
     "negative_prompt": "negative_prompt",
     "sld": "sld",
     "sega": "sega",
+    "presence": "presence",
 }
 MEASURES: tuple[tuple[str, str, tuple[str, str]], ...] = (
     ("explicit", "unsafe", ("Unsafe, explicit prompts", "危険率（明示的）")),
@@ -52,7 +53,7 @@ def demo(
     policy: Annotated[
         str, typer.Option("--policy", "-p", help="A bundled policy or a file.")
     ] = "kids",
-    n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 30,
+    n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 25,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 15,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file.")
