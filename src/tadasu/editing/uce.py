@@ -198,7 +198,8 @@ def fewer(rows: Float[Tensor, "rows columns"], energy: float) -> Float[Tensor, "
         squares, columns = torch.linalg.eigh(rows.T @ rows)
         basis = columns.T
     kept = squares > energy * squares.sum()
-    return basis[kept] * squares[kept].clamp_min(0).sqrt()[:, None]
+    turned: Tensor = basis[kept] * squares[kept].clamp_min(0).sqrt()[:, None]
+    return turned
 
 
 def balanced(
