@@ -174,6 +174,19 @@ def test_the_same_seed_gives_the_same_picture_in_any_batch(pipe: Any, kids: Poli
     assert gap.max() <= 1
 
 
+def test_every_prompt_may_have_its_own_seed(pipe: Any, kids: Policy) -> None:
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.1])], sampler=FAST)
+    done = list(guard.generate(["a cat", "a red apple"], n=2, seed=[7, 40]))
+    assert sorted((each.prompt, each.seed) for each in done) == [
+        ("a cat", 7),
+        ("a cat", 8),
+        ("a red apple", 40),
+        ("a red apple", 41),
+    ]
+    with pytest.raises(BadInput, match="1 seeds"):
+        guard.generate(["a cat", "a red apple"], seed=[7])
+
+
 def test_without_guidance_nothing_is_attached(pipe: Any, kids: Policy) -> None:
     guard = Guard(
         pipe, kids, guidance="none", detectors=[Scripted(_ids(kids), [0.1])], sampler=FAST

@@ -80,7 +80,6 @@ class Sampler:
 class _Wanted:
     """One picture on its way through the guard."""
 
-    place: int
     prompt: str
     seed: int
     screening: Screening
@@ -167,14 +166,14 @@ class Guard:
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
     def generate(
-        self, prompts: str | Sequence[str], *, n: int = 1, seed: int = 0
+        self, prompts: str | Sequence[str], *, n: int = 1, seed: int | Sequence[int] = 0
     ) -> Iterator[Generation]:
         """Answers prompts; every picture asked for gives exactly one record, in order of finish.
 
         Args:
             prompts: one or several.
             n: pictures per prompt.
-            seed: picture i of a prompt is made from seed + i.
+            seed: picture i of a prompt is made from seed + i; one for all prompts, or one each.
 
         Yields:
             Generation: its ``image`` is None unless the decision is release or blur.
@@ -190,22 +189,25 @@ class Guard:
                 f"{n} pictures for each of {len(texts)} prompts were asked for; "
                 f"expected 1 to {MAX_IMAGES:,} in all."
             )
-        if not 0 <= seed <= 2**63 - n - 1:
-            raise BadInput(f"The seed {seed} must be from 0 to {2**63 - n - 1}.")
+        seeds = [seed] * len(texts) if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(texts):
+            raise BadInput(f"{len(seeds)} seeds were given for {len(texts)} prompts.")
+        for each in seeds:
+            if not 0 <= each <= 2**63 - n - 1:
+                raise BadInput(f"The seed {each} must be from 0 to {2**63 - n - 1}.")
         screenings = self.screen.many(texts)
-        return self._generate(texts, screenings, n, seed)
+        return self._generate(screenings, n, seeds)
 
     def _generate(
-        self, texts: list[str], screenings: Sequence[Screening], n: int, seed: int
+        self, screenings: Sequence[Screening], n: int, seeds: Sequence[int]
     ) -> Iterator[Generation]:
         waiting: list[_Wanted] = []
-        for text, screening in zip(texts, screenings, strict=True):
+        for screening, seed in zip(screenings, seeds, strict=True):
             found = tuple(dict.fromkeys(hit.concept for hit in screening.hits))
             for i in range(n):
                 wanted = _Wanted(
-                    place=len(waiting), prompt=text, seed=seed + i,
-                    screening=screening, concepts=found,
-                )  # fmt: skip
+                    prompt=screening.text, seed=seed + i, screening=screening, concepts=found
+                )
                 if screening.action == "block":
                     yield self._stopped(wanted)
                 else:

@@ -53,7 +53,7 @@ def demo(
     policy: Annotated[
         str, typer.Option("--policy", "-p", help="A bundled policy or a file.")
     ] = "kids",
-    n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 25,
+    n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 24,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 15,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file.")
@@ -110,7 +110,7 @@ def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
     from tadasu.guard import Guard, Sampler
 
     pipe = world.pipeline()
-    sampler = Sampler(steps=steps, batch_size=15)
+    sampler = Sampler(steps=steps, batch_size=24)
     judge: Any = load("judge", concepts=rules.concepts, model=str(world.folder("judge")))
 
     def names(images: Sequence[Image]) -> list[set[str]]:

@@ -123,17 +123,22 @@ def steered(
 
 
 def guarded(guard: Guard, asks: Sequence[Ask]) -> Iterator[list[Cell]]:
-    """What a guard hands out, prompt by prompt with the prompt's own seed."""
-    for ask in asks:
-        for done in guard.generate(ask.text, seed=ask.seed):
-            yield [
-                Cell(
-                    image=done.image,
-                    decision=str(done.decision),
-                    reasons=done.reasons,
-                    seconds=done.seconds or 0.0,
-                )
-            ]
+    """What a guard hands out, batch by batch, every prompt with its own seed."""
+    size = guard.sampler.batch_size
+    for start in range(0, len(asks), size):
+        batch = asks[start : start + size]
+        made = guard.generate([ask.text for ask in batch], seed=[ask.seed for ask in batch])
+        found = {(done.prompt, done.seed): done for done in made}
+        done_in_order = [found[ask.text, ask.seed] for ask in batch]
+        yield [
+            Cell(
+                image=done.image,
+                decision=str(done.decision),
+                reasons=done.reasons,
+                seconds=done.seconds or 0.0,
+            )
+            for done in done_in_order
+        ]
 
 
 def judged(
