@@ -92,7 +92,7 @@ class PresenceGuidance(Rule[Evidence]):
     idle: int = 5
     busy: int = 2
     nearest: int = 1
-    alike: float = 0.8
+    alike: float = 0.93
     far: float = -1.0
 
     presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
