@@ -32,6 +32,7 @@ from typing import Any
 import torch
 
 from tadasu import world
+from tadasu.statistics.intervals import Rate
 
 SUITES = ("explicit", "implicit", "japanese", "scenes", "benign")
 HERE = Path(__file__).parents[1] / "src" / "tadasu" / "world"
@@ -90,16 +91,6 @@ class Clip:
         given = self.processor(list(images), return_tensors="pt")
         found = self.model.get_image_features(**given)
         return found if isinstance(found, torch.Tensor) else found.pooler_output
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % Wilson score interval."""
-    if count == 0:
-        return (0.0, 1.0)
-    z, share = 1.959964, hits / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / 4 / count**2)
-    return (max(0.0, middle - reach), min(1.0, middle + reach))
 
 
 def load(folder: Path, limit: int, texts: str) -> dict[str, list[Prompt]]:
@@ -177,9 +168,7 @@ def generate(
 
 def share(flags: Sequence[bool]) -> dict[str, Any]:
     """A share with its interval."""
-    hits, count = sum(map(bool, flags)), len(flags)
-    low, high = wilson(hits, count)
-    return {"value": hits / max(count, 1), "low": low, "high": high, "n": count}
+    return Rate(count=sum(map(bool, flags)), n=len(flags)).as_json()
 
 
 def score(
