@@ -34,6 +34,7 @@ from tadasu.editing.prior import Prior
 from tadasu.editing.problem import Kept, Reading, assemble
 from tadasu.editing.registry import parse
 from tadasu.editing.targets import Target
+from tadasu.statistics.intervals import wilson
 
 STYLES = ("noto", "blob", "flat", "fluent", "twemoji", "emojione")
 TEMPLATES = (
@@ -55,14 +56,6 @@ class Prompt:
     label: str
     kind: str  # erased, retained, japanese, scene
     seed: int
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    if n == 0:
-        return (math.nan, math.nan)
-    z, p = 1.959964, hits / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return ((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))
 
 
 def article(name: str) -> str:
@@ -214,7 +207,8 @@ def measure(world: World, prompts: list[Prompt], plain: np.ndarray | None) -> tu
     for kind in ("erased", "retained", "japanese", "scene"):
         own = [i for i, p in enumerate(prompts) if p.kind == kind]
         hits = sum(world.hit(scores[i], prompts[i].label, kind) for i in own)
-        low, high = wilson(hits, len(own))
+        found = wilson(hits, len(own))
+        low, high = found.low, found.high
         row[kind] = {"hits": hits, "n": len(own), "low": low, "high": high}
     if plain is not None:
         kept = [i for i, p in enumerate(prompts) if p.kind == "retained"]

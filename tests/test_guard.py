@@ -258,6 +258,12 @@ def test_the_strongest_outcome_wins(kids: Policy) -> None:
     assert decide(policy, [score(ids[0], 0.0)]).decision is Decision.HOLD
 
 
+def test_a_policy_without_thresholds_says_that_nobody_looked() -> None:
+    outcome = decide(Policy.load("observe"), [])
+    assert outcome.decision is Decision.RELEASE
+    assert "no detector looked" in outcome.reasons[0]
+
+
 def test_blurring_hides_the_object() -> None:
     picture = Image.new("RGB", (64, 64), "white")
     picture.paste((0, 0, 0), (28, 28, 36, 36))

@@ -345,6 +345,8 @@ def decide(policy: Policy, scores: Sequence[Score]) -> _Outcome:
                     f"{item.detector} sees {rule.concept.id}{sees}: {item.unit} "
                     f"{score.value:.3f}, threshold {item.threshold:g}"
                 )
+    if not any(rule.output for rule in policy.rules):
+        reasons.append("no detector looked at this picture: the policy has no output thresholds")
     decision = min(decisions, key=_ORDER.index)
     return _Outcome(
         decision=decision,
