@@ -75,6 +75,18 @@ def scheduler(prediction: str) -> dict[str, Any]:
     }
 
 
+def loss_weights(signal: torch.Tensor, prediction: str, limit: float) -> torch.Tensor:
+    """Min-SNR weight of every timestep (Hang et al. 2023, eq. 8 and its conversions).
+
+    Args:
+        signal: share of signal in the variance by timestep (``alphas_cumprod``), in (0, 1).
+        prediction: ``epsilon`` or ``v_prediction``, what the squared error is taken of.
+        limit: largest weight of a squared error of the clean latent, in units of SNR.
+    """
+    snr = signal / (1 - signal)
+    return snr.clamp(max=limit) / (snr if prediction == "epsilon" else snr + 1)
+
+
 def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device) -> None:
     """Trains, resumable from its checkpoint, each of which can be shipped."""
     torch.manual_seed(config["seed"])
@@ -95,6 +107,7 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
     )
     average.load_state_dict(model.state_dict())
     noise = DDPMScheduler(**scheduler(config["prediction"]))
+    weights = loss_weights(noise.alphas_cumprod, config["prediction"], config["snr"]).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=0.01)
     parts = {"model": model, "average": average, "optimiser": optimiser}
     checkpoint = out / f"unet-{config['prediction']}.pt"
@@ -111,7 +124,8 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
         target = eps if config["prediction"] == "epsilon" else noise.get_velocity(x0, eps, t)
         with torch.autocast(device.type, torch.bfloat16):
             found = model(xt, t, states[caption].to(device)).sample
-        loop.descend(nn.functional.mse_loss(found.float(), target), model)
+        error = (found.float() - target).square().mean((1, 2, 3))
+        loop.descend((weights[t] * error).mean(), model)
         decay = min(config["ema"], (step + 1) / (step + 10))
         with torch.no_grad():
             pairs = list(average.parameters()), list(model.parameters())
