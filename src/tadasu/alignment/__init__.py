@@ -1,0 +1,1 @@
+"""Alignment: evaluate a vision-language model's answer, then correct it."""
