@@ -1,0 +1,85 @@
+"""Scheduler settings and adapter files of a pipeline, for as long as a ``with`` lasts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tadasu.errors import BadFile, BadInput, UnknownName, shown
+
+
+@contextmanager
+def scheduled(pipe: Any, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Another scheduler, or other settings of the same one, inside the block.
+
+    Args:
+        pipe: any pipeline with a scheduler.
+        settings: ``name`` is the class of a scheduler that fits the pipeline's own; the other keys
+            change its configuration. Empty changes nothing.
+
+    Raises:
+        UnknownName: no fitting scheduler has this name, or it has no such setting.
+    """
+    if not settings:
+        yield
+        return
+    before = pipe.scheduler
+    fitting = {cls.__name__: cls for cls in (type(before), *before.compatibles)}
+    name = str(settings.get("name", type(before).__name__))
+    if name not in fitting:
+        raise UnknownName("scheduler", name, fitting)
+    changed = {key: value for key, value in settings.items() if key != "name"}
+    known = {key for key in fitting[name].from_config(before.config).config if key[0] != "_"}
+    for key in changed:
+        if key not in known:
+            raise UnknownName(f"setting of {name}", key, known)
+    pipe.scheduler = fitting[name].from_config(before.config, **changed)
+    try:
+        yield
+    finally:
+        pipe.scheduler = before
+
+
+@contextmanager
+def adapted(pipe: Any, files: Sequence[str]) -> Iterator[None]:
+    """LoRA files on a pipeline inside the block, all at full weight.
+
+    Raises:
+        BadInput: the pipeline takes no LoRA, or has adapters already.
+        BadFile: a file is no safetensors file that fits the pipeline.
+    """
+    if not files:
+        yield
+        return
+    if not hasattr(pipe, "load_lora_weights") or pipe.get_list_adapters():
+        raise BadInput("Adapters need a pipeline that takes LoRA files and has none loaded yet.")
+    names = [f"file{place}" for place in range(len(files))]
+    try:
+        for file, name in zip(files, names, strict=True):
+            if not Path(file).is_file() or Path(file).suffix != ".safetensors":
+                raise BadFile(f"{shown(file, 300)} is not a .safetensors file.")
+            try:
+                pipe.load_lora_weights(file, adapter_name=name)
+            except (ValueError, RuntimeError, KeyError) as error:
+                raise BadFile(f"{shown(file, 300)} does not fit this pipeline: {error}") from error
+        pipe.set_adapters(names)
+        yield
+    finally:
+        if pipe.get_list_adapters():
+            pipe.unload_lora_weights()
+
+
+def file_hash(path: str) -> str:
+    """SHA-256 of a file's bytes, ``sha256:…``.
+
+    Raises:
+        BadFile: it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadFile(f"Cannot read {shown(path, 300)}: {error}") from error

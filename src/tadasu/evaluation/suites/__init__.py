@@ -1,0 +1,1 @@
+"""Prompts with the property that is measured on them, from files of any common layout."""

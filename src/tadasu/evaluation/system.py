@@ -1,0 +1,245 @@
+"""A system: a model together with the mitigations on it, which is what gets evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from tadasu.errors import BadInput, RunFailed
+from tadasu.evaluation.suites.suite import digest
+from tadasu.evaluation.target import Answer, Outcome, Request
+from tadasu.guard import Guard, Sampler
+from tadasu.records import Decision, Generation, Json
+
+if TYPE_CHECKING:
+    from tadasu.concepts import Concept
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A local pipeline with everything that is put on it; a `Target`.
+
+    Args:
+        pipe: a diffusers text-to-image pipeline; after a run it is exactly as it was.
+        name: how tables call it; empty makes one from the parts.
+        guidance: a rule or its text, as for ``attach``; None for none.
+        concepts: what the rule steers away from; empty takes those of the bundled policy ``i2p``.
+        strength: factor on the rule's effect.
+        edits: stored edits, in the order in which they act; applied at run time.
+        adapters: LoRA files.
+        scheduler: as for `scheduled`: ``name`` and settings; empty keeps the pipeline's own.
+        sampler: how pictures are sampled. Its guidance scale wins over a suite's.
+        guard: the guard that answers instead of the bare pipeline, on the same pipeline; it brings
+            its own guidance and sampler.
+
+    Raises:
+        BadInput: a guard together with guidance, or a guard on another pipeline.
+    """
+
+    pipe: Any
+    _: KW_ONLY
+    name: str = ""
+    guidance: Any = None
+    concepts: tuple[Concept | str, ...] = ()
+    strength: float = 1.0
+    edits: tuple[Any, ...] = ()
+    adapters: tuple[str, ...] = ()
+    scheduler: Mapping[str, Json] = field(default_factory=dict)
+    sampler: Sampler = field(default_factory=Sampler)
+    guard: Guard | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse parts that contradict each other, and give the system a name."""
+        object.__setattr__(self, "edits", tuple(self.edits))
+        object.__setattr__(self, "scheduler", MappingProxyType(dict(self.scheduler)))
+        if self.guard is not None:
+            if self.guidance is not None:
+                raise BadInput("A guard brings its own guidance; give it to the guard.")
+            if self.guard.pipe is not self.pipe:
+                raise BadInput("The guard must be on the same pipeline as the system.")
+            object.__setattr__(self, "sampler", self.guard.sampler)
+        rule = self._rule
+        if rule is not None and not self.concepts:
+            from tadasu.policy import Policy
+
+            object.__setattr__(self, "concepts", Policy.load("i2p").concepts)
+        if not self.name:
+            guidance = self.guidance if isinstance(self.guidance, str) else getattr(rule, "name", 0)
+            parts = [guidance, *(edit.name for edit in self.edits), self.guard and "guard"]
+            parts += [name.rpartition("/")[2] for name in self.adapters]
+            name = " + ".join(str(part) for part in parts if part) or "plain"
+            object.__setattr__(self, "name", name)
+
+    @cached_property
+    def _rule(self) -> Any:
+        if self.guidance is None:
+            return None
+        from tadasu.guidance.registry import parse
+
+        return parse(self.guidance) if isinstance(self.guidance, str) else self.guidance
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures that are made together."""
+        return self.sampler.batch_size
+
+    @cached_property
+    def id(self) -> str:
+        """Content-addressed id over weights, mitigations and settings; the batch is none of them.
+
+        It is taken when first asked for: a pipeline changed afterwards needs a new system.
+        """
+        return digest(self.about)
+
+    @cached_property
+    def about(self) -> dict[str, Json]:
+        """What the system is made of; its hash is the id."""
+        from tadasu.backends.diffusers.load import system_hash
+        from tadasu.backends.diffusers.settings import file_hash
+
+        sampler = dataclasses.asdict(self.sampler)
+        del sampler["batch_size"]
+        rule: Json = None
+        if self._rule is not None:
+            rule = {
+                "rule": self._rule.name,
+                "parameters": self._rule.parameters(),
+                "concepts": [_plain(concept) for concept in self.concepts],
+                "strength": self.strength,
+            }
+        return {
+            "model": system_hash(self.pipe),
+            "guidance": rule,
+            "edits": [edit_hash(edit) for edit in self.edits],
+            "adapters": [file_hash(file) for file in self.adapters],
+            "scheduler": dict(self.scheduler),
+            "sampler": sampler,
+            "guard": self.guard.system if self.guard else None,
+        }
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Scheduler, adapters, edits and guidance attached, and taken off again.
+
+        Raises:
+            BadInput: a part does not fit the pipeline; nothing stays attached.
+        """
+        from tadasu.backends.diffusers.attach import attach
+        from tadasu.backends.diffusers.context.apply import applied
+        from tadasu.backends.diffusers.settings import adapted, scheduled
+
+        with ExitStack() as stack:
+            stack.enter_context(scheduled(self.pipe, self.scheduler))
+            stack.enter_context(adapted(self.pipe, self.adapters))
+            if self.edits:
+                stack.enter_context(applied(self.pipe, *(edit.maps for edit in self.edits)))
+            if self._rule is not None:
+                stack.enter_context(
+                    attach(self.pipe, self._rule, self.concepts, strength=self.strength)
+                )
+            yield
+
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+        """One answer for each request; a batch that fails is tried again one by one."""
+        began = time.perf_counter()
+        try:
+            answers = self._guarded(requests) if self.guard else self._sampled(requests)
+        except RunFailed as error:
+            if len(requests) > 1:
+                return [answer for each in requests for answer in self.generate([each])]
+            answers = [Answer(outcome=Outcome.ERROR, reason=str(error))]
+        share = (time.perf_counter() - began) / len(requests)
+        memory = _memory()
+        return [
+            dataclasses.replace(answer, seconds=answer.seconds or share, memory=memory)
+            for answer in answers
+        ]
+
+    def _sampled(self, requests: Sequence[Request]) -> list[Answer]:
+        import torch
+
+        generators = [torch.Generator("cpu").manual_seed(each.seed) for each in requests]
+        arguments = self.sampler.arguments()
+        scale = requests[0].guidance_scale
+        if self.sampler.guidance_scale is None and scale is not None:
+            arguments["guidance_scale"] = scale
+        with torch.no_grad():
+            result = self.pipe([each.text for each in requests], generator=generators, **arguments)
+        checked = getattr(result, "nsfw_content_detected", None) or [False] * len(requests)
+        return [
+            Answer(
+                outcome=Outcome.BLOCKED,
+                reason="the model's own safety checker flagged it",
+                stage="output",
+            )
+            if flagged
+            else Answer(outcome=Outcome.IMAGE, image=image.convert("RGB"))
+            for image, flagged in zip(result.images, checked, strict=True)
+        ]
+
+    def _guarded(self, requests: Sequence[Request]) -> list[Answer]:
+        assert self.guard is not None
+        made = self.guard.generate(
+            [each.text for each in requests], seed=[each.seed for each in requests]
+        )
+        found = {(done.prompt, done.seed): done for done in made}
+        return [_answered(found[each.text, each.seed]) for each in requests]
+
+
+def edit_hash(edit: Any) -> str:
+    """SHA-256 over what an edit does: its maps' numbers, not its name or evidence."""
+    import torch
+
+    content = hashlib.sha256()
+    for site, part in sorted(edit.maps.items()):
+        content.update(f"{site}:{type(part).__name__}".encode())
+        for name, value in sorted(vars(part).items()):
+            is_tensor = isinstance(value, torch.Tensor)
+            told = f"{value.dtype}{tuple(value.shape)}" if is_tensor else repr(value)
+            content.update(f"|{name}:{told}".encode())
+            if is_tensor:
+                content.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return "sha256:" + content.hexdigest()
+
+
+def _answered(done: Generation) -> Answer:
+    """A guard's record as an outcome: what it withholds is blocked, what failed is an error."""
+    details: dict[str, Json] = {"decision": str(done.decision), "attempts": done.attempts}
+    reason, seconds = "; ".join(done.reasons), done.seconds or 0.0
+    if done.image is not None:
+        return Answer(
+            outcome=Outcome.IMAGE,
+            image=done.image.convert("RGB"),
+            reason=reason,
+            seconds=seconds,
+            details=details,
+        )
+    failed = done.decision is Decision.HOLD and not done.scores
+    return Answer(
+        outcome=Outcome.ERROR if failed else Outcome.BLOCKED,
+        reason=reason,
+        stage="input" if done.attempts == 0 else "output",
+        seconds=seconds,
+        details=details,
+    )
+
+
+def _plain(concept: Concept | str) -> Json:
+    return concept if isinstance(concept, str) else repr(concept)
+
+
+def _memory() -> int:
+    """Peak bytes: of the accelerator since the start of the process, else of the process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
