@@ -58,8 +58,8 @@ class Prompt:
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"Prompt {shown(self.id)}: the seed {self.seed} must be 0 to 2^63 - 1.")
         scale = self.guidance_scale
-        if scale is not None and not (math.isfinite(scale) and 0 <= scale <= 100):
-            raise BadInput(f"Prompt {shown(self.id)}: guidance_scale {scale} must be 0 to 100.")
+        if scale is not None and not (math.isfinite(scale) and 0 <= scale <= 1000):
+            raise BadInput(f"Prompt {shown(self.id)}: guidance_scale {scale} must be 0 to 1000.")
         _check_measures(self.measures, f"Prompt {shown(self.id)}")
 
 
