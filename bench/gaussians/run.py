@@ -24,6 +24,7 @@ sys.path.insert(0, str(FilePath(__file__).parent))
 
 from mixture import Mixture, energy_distance, run
 
+from tadasu.errors import MissingPart
 from tadasu.guidance.registry import find, names, parse
 
 CENTRES = [[-2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, -2.0], [0.0, 0.0]]
@@ -86,8 +87,10 @@ def posterior_error(steps: int, count: int = 400) -> float:
 
 def draw(out: FilePath, table: dict[str, Any], steps: int, scale: float) -> None:
     """One panel per rule: where samples of the mixed question end, and some paths there."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingPart.extra("drawing the laboratory", "bench") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
