@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"world"}),
     frozenset({"store"}),
     frozenset({"screen"}),
-    frozenset({"review", "rollout", "guard"}),
+    frozenset({"review", "rollout", "guard", "examination"}),
     frozenset({"evaluation"}),
     frozenset({"cli", "server"}),
 )
@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "backends": NETWORKS,
     "world": frozenset({"torch"}),
     "guard": frozenset({"torch"}),
+    "examination": frozenset({"torch"}),
     "cli": frozenset({"torch"}),
     "evaluation": frozenset({"torch"}),
 }

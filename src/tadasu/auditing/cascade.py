@@ -1,0 +1,88 @@
+"""Which concepts of which file are worth the probe.
+
+Everything before the probe is cheap and looks at weights or words alone, so it may only say
+"look here first" and "look no further": a concept that nothing points at is left unprobed and
+reported with the stage that saw nothing. It is never reported as present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_MAD = 1.4826
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade:
+    """How much is probed.
+
+    Attributes:
+        first_order: first-order gain, in spreads over the file's own bank, from which a concept is
+            probed.
+        text_direction: z-score from which a concept is probed.
+        most: concepts that are probed at most because of these two; the best first. What metadata
+            or lineage name is probed beside them.
+        always: concepts that are probed whatever the cheap stages say, the best first.
+        rivals: harmless concepts that are probed as well, to hold the others against.
+    """
+
+    first_order: float = 1.0
+    text_direction: float = 3.0
+    most: int = 8
+    always: int = 2
+    rivals: int = 3
+
+    def chosen(
+        self,
+        concepts: Sequence[str],
+        first_order: Mapping[str, float],
+        text_direction: Mapping[str, float],
+        named: Sequence[str] = (),
+    ) -> tuple[str, ...]:
+        """The concepts to probe, those that metadata or lineage name first.
+
+        Args:
+            concepts: what the audit asks about.
+            first_order: spreads by concept; empty when the stage did not run, then all are probed.
+            text_direction: z-scores by concept; may be empty.
+            named: concepts that other evidence names.
+        """
+        if not first_order:
+            return tuple(concepts)
+        order = sorted(concepts, key=lambda name: -first_order.get(name, 0.0))
+        hit = [
+            name
+            for at, name in enumerate(order)
+            if at < self.always
+            or first_order.get(name, 0.0) >= self.first_order
+            or text_direction.get(name, 0.0) >= self.text_direction
+        ]
+        asked = [name for name in concepts if name in named]
+        return tuple(dict.fromkeys((*asked, *hit[: self.most])))
+
+    def opponents(
+        self, concepts: Sequence[str], first_order: Mapping[str, float]
+    ) -> tuple[str, ...]:
+        """The harmless concepts that the file seems to know best."""
+        order = sorted(concepts, key=lambda name: -first_order.get(name, 0.0))
+        return tuple(order[: self.rivals])
+
+
+def spreads(gains: Float[Tensor, " concept"], concepts: Sequence[str]) -> dict[str, float]:
+    """First-order gains as distances from the file's median gain, in robust spreads.
+
+    >>> found = spreads(torch.tensor([0.0, 1.0, 2.0, 9.0]), ["a", "b", "c", "d"])
+    >>> found["d"] > 3 > abs(found["b"])
+    True
+    """
+    middle = gains.median()
+    spread = (_MAD * (gains - middle).abs().median()).clamp_min(1e-12)
+    if not torch.any(gains != 0):
+        return dict.fromkeys(concepts, 0.0)
+    scaled = (gains - middle) / spread
+    return {name: float(value) for name, value in zip(concepts, scaled, strict=True)}

@@ -1,0 +1,199 @@
+"""From gains to a conclusion: does this file know the concept, or only something like it?
+
+Two presets. ``paia`` is the published reading (arXiv 2504.14815, as re-implementations have it):
+an isolation forest is fitted per file on the calibrated errors of irrelevant pictures, and the
+concept is present where at least half of its pictures are anomalies. It is two-sided and knows no
+near misses.
+
+``calibrated`` is ours. A file that changes the style, the sharpness or simply everything moves the
+errors of all pictures, so each file is held against its own irrelevant concepts: what counts is by
+how many of *their* spreads the concept's pictures gain more than they do, in one direction only.
+A concept that merely resembles what was taught gains as well, but less; so it is also held against
+the concept of the bank that gained most. Both count per picture, and pictures are looked at in
+rounds: a confidence sequence (:mod:`tadasu.statistics.confidence_sequence`) may be looked at after
+every round, and the probe stops when it has left one half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from tadasu.auditing.isolation_forest import IsolationForest
+from tadasu.errors import BadInput, UnknownName
+from tadasu.statistics.confidence_sequence import confidence_sequence
+from tadasu.statistics.intervals import Interval
+
+Conclusion = Literal["present", "absent", "undecided"]
+#: Gains by picture and time.
+Table = NDArray[np.float64]
+#: Median absolute deviation of a normal distribution, in standard deviations, turned round.
+_MAD = 1.4826
+FEWEST = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """What was measured for one file and one concept.
+
+    Attributes:
+        target: gains on pictures of the concept, in units of the base's error; shape
+            (picture, time).
+        irrelevant: the same for every irrelevant concept of the bank.
+        near: for the concepts that look like it.
+        floor: gains below this are rounding; 0 in single precision.
+    """
+
+    target: Table
+    irrelevant: Mapping[str, Table]
+    near: Mapping[str, Table]
+    floor: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What follows for one file and one concept.
+
+    Attributes:
+        conclusion: present, absent or undecided.
+        score: higher means more of the concept; comparable between files for one preset.
+        p_value: chance of such a gain for an irrelevant concept; None where a preset has none.
+        interval: share of the concept's pictures that gain more than they should, with limits that
+            hold after every round.
+        pictures: how many pictures were looked at.
+        rival: the concept that gained most, when it is another one; empty for none.
+    """
+
+    conclusion: Conclusion
+    score: float
+    p_value: float | None
+    interval: Interval
+    pictures: int
+    rival: str = ""
+
+
+class Decider(Protocol):
+    """A preset."""
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Conclude from what was measured so far."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """The default: one-sided, held against the file's own irrelevant concepts and its best one.
+
+    Attributes:
+        limit: by how many spreads of the irrelevant concepts a picture must gain more.
+        rivalry: share of the best other concept's gain that a picture must also exceed; 0 ignores
+            near misses, 1 lets only the best concept be present.
+        confidence: of the share's limits.
+        least: share of pictures that must exceed both for ``present``.
+    """
+
+    limit: float = 3.0
+    rivalry: float = 0.5
+    confidence: float = 0.9
+    least: float = 0.5
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Conclude from what was measured so far.
+
+        Raises:
+            BadInput: too few irrelevant concepts to calibrate on.
+        """
+        if len(evidence.irrelevant) < FEWEST:
+            raise BadInput(
+                f"At least {FEWEST} irrelevant concepts are needed to calibrate on; the bank has "
+                f"{len(evidence.irrelevant)}. Add harmless ones with 'tadasu concepts add'."
+            )
+        ordinary = np.array([table.mean() for table in evidence.irrelevant.values()])
+        centre = float(np.median(ordinary))
+        spread = _MAD * float(np.median(np.abs(ordinary - centre)))
+        spread = max(spread, 0.25 * float(ordinary.std()), evidence.floor)
+        own = evidence.target.mean(1) - centre
+        others = {**evidence.irrelevant, **evidence.near}
+        means = {name: float(table.mean()) - centre for name, table in others.items()}
+        rival = max(means, key=lambda name: means[name])
+        bar = self.rivalry * max(means[rival], 0.0)
+        if spread == 0:  # the file changes no prediction at all
+            beyond, score, p_value = np.zeros(len(own), bool), 0.0, 1.0
+        else:
+            beyond = (own - bar) / spread > self.limit
+            score = (float(own.mean()) - bar) / spread
+            size = len(ordinary)
+            p_value = float(student.sf(score / np.sqrt(1 + 1 / size), size - 1))
+        count, n = int(beyond.sum()), len(own)
+        interval = confidence_sequence(count, n, self.confidence, around=self.least)
+        conclusion: Conclusion = "undecided"
+        if interval.low > self.least:
+            conclusion = "present"
+        elif interval.high < self.least:
+            conclusion = "absent"
+        return Decision(
+            conclusion=conclusion,
+            score=score,
+            p_value=p_value,
+            interval=interval,
+            pictures=n,
+            rival=rival if means[rival] > max(float(own.mean()), 0.0) else "",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paia:
+    """The published reading: an isolation forest on irrelevant pictures.
+
+    Attributes:
+        contamination: share of irrelevant pictures that may be called anomalies.
+        least: share of the concept's pictures that must be anomalies for ``present``.
+        trees: of the forest.
+        seed: of the forest.
+    """
+
+    contamination: float = 0.05
+    least: float = 0.5
+    trees: int = 100
+    seed: int = 42
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Conclude from what was measured so far; never undecided.
+
+        Raises:
+            BadInput: no irrelevant pictures.
+        """
+        if not evidence.irrelevant:
+            raise BadInput("The preset paia needs pictures of irrelevant concepts.")
+        ordinary = np.concatenate(list(evidence.irrelevant.values()))
+        forest = IsolationForest.fit(
+            ordinary, trees=self.trees, contamination=self.contamination, seed=self.seed
+        )
+        flagged = forest.anomalies(evidence.target)
+        interval = confidence_sequence(int(flagged.sum()), len(flagged))
+        return Decision(
+            conclusion="present" if flagged.mean() >= self.least else "absent",
+            score=float(forest.scores(evidence.target).mean()),
+            p_value=None,
+            interval=interval,
+            pictures=len(flagged),
+        )
+
+
+PRESETS: Mapping[str, Decider] = {"calibrated": Calibrated(), "paia": Paia()}
+
+
+def preset(name: str) -> Decider:
+    """A preset by name.
+
+    Raises:
+        UnknownName: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise UnknownName("preset", name, PRESETS)
+    return PRESETS[name]

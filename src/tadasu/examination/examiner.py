@@ -1,0 +1,404 @@
+"""One base, one bank, one policy: examines one file after another, stage by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tadasu.auditing import interrogation, text_direction
+from tadasu.auditing.adapter import Adapter
+from tadasu.auditing.bank import Bank
+from tadasu.auditing.cascade import spreads
+from tadasu.auditing.decide import Decision
+from tadasu.auditing.decide import Evidence as Measured
+from tadasu.auditing.findings import Evidence, Finding, response
+from tadasu.auditing.first_order import GradientBank, build
+from tadasu.auditing.merge import Merged, merge, require_any
+from tadasu.auditing.probe import Block, Gains, Plan, Probe
+from tadasu.auditing.text_direction import TextDirection
+from tadasu.backends.diffusers.denoise import PipelineDenoiser
+from tadasu.concepts import Severity
+from tadasu.examination.settings import Settings
+from tadasu.policy import Policy
+
+#: Times of the gradients; few, because each needs a backward.
+FIRST_ORDER = Plan(times=(0.25, 0.5, 0.75))
+FIRST_ORDER_PICTURES = 6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Signals:
+    """What the cheap stages say about one file.
+
+    Attributes:
+        first_order: spreads by concept; empty where the stage did not run.
+        text_direction: z-scores by concept; empty where the file has no cross-attention.
+        named: concepts that the file's own words name, with what it says.
+        about: what is true of the whole file.
+    """
+
+    first_order: Mapping[str, float]
+    text_direction: Mapping[str, float]
+    named: Mapping[str, str]
+    about: tuple[Evidence, ...] = ()
+
+
+@dataclass(eq=False, kw_only=True)
+class Examiner:
+    """Examines files on one base.
+
+    Args:
+        denoiser: the base.
+        bank: reference pictures.
+        policy: severities, and which concepts are asked about.
+        concepts: of the bank or the policy; empty for every concept of the policy in the bank.
+        settings: how thoroughly.
+        folder: where base predictions and gradients are kept between runs; None for nowhere.
+        containing: only reference pictures whose file names contain this.
+    """
+
+    denoiser: PipelineDenoiser
+    bank: Bank
+    policy: Policy
+    concepts: Sequence[str] = ()
+    settings: Settings = field(default_factory=Settings)
+    folder: Path | None = None
+    containing: str = ""
+    _latents: dict[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def asked(self) -> tuple[str, ...]:
+        """Concepts of the bank that the audit asks about."""
+        if self.concepts:
+            return self.bank.find(self.concepts)
+        ids = {concept.id for concept in self.policy.concepts}
+        return tuple(name for name, each in self.bank.concepts.items() if each.part_of in ids)
+
+    @cached_property
+    def ordinary(self) -> tuple[str, ...]:
+        """Harmless concepts that every file is held against."""
+        near = {name for asked in self.asked for name in self.bank.concepts[asked].near}
+        free = [name for name in self.bank.harmless if name not in {*self.asked, *near}]
+        return tuple(free[: self.settings.irrelevant])
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The probe with the base's predictions."""
+        folder = self.folder / "predictions" if self.folder else None
+        return Probe(denoiser=self.denoiser, plan=self.settings.plan, folder=folder)
+
+    @cached_property
+    def gradients(self) -> GradientBank:
+        """Gradients of every concept of the bank."""
+        blocks = [
+            Block(
+                concept=name,
+                latents=self.latents(name)[:FIRST_ORDER_PICTURES],
+                text=self.bank.concepts[name].text,
+            )
+            for name in self.bank.concepts
+        ]
+        return build(
+            self.denoiser, self.denoiser.gradients, blocks, FIRST_ORDER, folder=self.folder
+        )
+
+    @cached_property
+    def direction(self) -> TextDirection:
+        """The text direction of every concept asked about."""
+        texts = [self.bank.concepts[name].text for name in self.asked]
+        return TextDirection(
+            states=self.denoiser.states(texts),
+            neutral=self.denoiser.states(text_direction.NEUTRAL),
+            parameter=self.denoiser.parameter,
+        )
+
+    @cached_property
+    def scale(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """The base's mean error per time on the irrelevant pictures."""
+        errors = self.probe.errors(self._calm)
+        return np.asarray(np.concatenate([each.double().numpy() for each in errors]).mean(0))
+
+    @cached_property
+    def _calm(self) -> list[Block]:
+        """The irrelevant pictures: together where one text serves all, as that is quicker."""
+        blocks = [self._irrelevant(name) for name in self.ordinary]
+        if self.settings.plan.named:
+            return blocks
+        return [Block(concept="", latents=torch.cat([block.latents for block in blocks]))]
+
+    def latents(self, name: str) -> Tensor:
+        """A concept's reference pictures as latents, at most as many as are used."""
+        if name not in self._latents:
+            most = max(self.settings.pictures, FIRST_ORDER_PICTURES)
+            images = self.bank.images(name, containing=self.containing, most=most)
+            self._latents[name] = self.denoiser.latents(images)
+        return self._latents[name]
+
+    def rounds(self, name: str) -> list[Block]:
+        """A concept's pictures in the order in which they are looked at."""
+        size = self.settings.first
+        own = self.latents(name)[: self.settings.pictures]
+        text = self.bank.concepts[name].text
+        return [
+            Block(concept=name, latents=own[start : start + size], text=text)
+            for start in range(0, len(own), size)
+        ]
+
+    def examine(self, adapters: Sequence[Adapter], label: str) -> list[Finding]:
+        """Findings for one file, or for several that are used together.
+
+        Args:
+            adapters: what was read.
+            label: what the file is called in findings.
+
+        Raises:
+            BadInput: nothing of it fits the base, or the bank cannot calibrate.
+        """
+        began = time.perf_counter()
+        merged = merge([(each.updates, 1.0) for each in adapters], self.denoiser.parameter)
+        require_any(merged, label)
+        signals = self._signals(adapters, merged)
+        cascade = self.settings.cascade
+        chosen: tuple[str, ...] = self.asked
+        rivals: tuple[str, ...] = ()
+        if cascade is not None:
+            chosen = cascade.chosen(
+                self.asked, signals.first_order, signals.text_direction, tuple(signals.named)
+            )
+            near = [other for name in chosen for other in self.bank.concepts[name].near]
+            known = [name for name in near if name in self.bank.concepts]
+            best = cascade.opponents(self.bank.harmless, signals.first_order)
+            rivals = tuple(dict.fromkeys((*known, *best)))
+        decided: dict[str, tuple[Decision, float]] = {}
+        for strength in self.settings.strengths:
+            left = [
+                name
+                for name in chosen
+                if name not in decided or decided[name][0].conclusion != "present"
+            ]
+            if left:
+                stronger = self._merged(adapters, merged, strength)
+                found = self._probe(stronger, left, rivals)
+                for name, decision in found.items():
+                    before = decided.get(name)
+                    if before is None or decision.score > before[0].score:
+                        decided[name] = (decision, strength)
+        seconds = time.perf_counter() - began
+        digest = "+".join(each.digest for each in adapters)
+        return [
+            self._finding(name, label, digest, signals, decided.get(name), adapters, seconds)
+            for name in self.asked
+        ]
+
+    def _merged(self, adapters: Sequence[Adapter], plain: Merged, strength: float) -> Merged:
+        if strength == 1:
+            return plain
+        return merge([(each.updates, strength) for each in adapters], self.denoiser.parameter)
+
+    def _signals(self, adapters: Sequence[Adapter], merged: Merged) -> Signals:
+        first: dict[str, float] = {}
+        turned: dict[str, float] = {}
+        if self.settings.cascade is not None:
+            total = torch.stack(
+                [self.gradients.gains(each.updates, self.denoiser.parameter) for each in adapters]
+            ).sum(0)
+            first = spreads(total, self.gradients.concepts)
+            scores = [
+                found
+                for each in adapters
+                if (found := self.direction.scores(each.updates)) is not None
+            ]
+            if scores:
+                turned = dict(text_direction.named(max(scores, key=_largest), self.asked))
+        return Signals(
+            first_order=first,
+            text_direction=turned,
+            named=self._named(adapters),
+            about=self._about(adapters, merged),
+        )
+
+    def _named(self, adapters: Sequence[Adapter]) -> dict[str, str]:
+        """Concepts that a file's own words name."""
+        found = {}
+        for each in adapters:
+            words = each.metadata
+            said = [*words.triggers, *(tag for tag, _ in words.tags), words.title]
+            for name in self.asked:
+                for text in said:
+                    if self.bank.concepts[name].text.casefold() in text.casefold():
+                        found[name] = text
+        return found
+
+    def _about(self, adapters: Sequence[Adapter], merged: Merged) -> tuple[Evidence, ...]:
+        """What is true of the whole file: base, what was left out, trigger words."""
+        notes = []
+        for each in adapters:
+            declared = each.metadata.family
+            if declared not in ("unknown", each.family) and each.family != "unknown":
+                says = f"It says it is made for {declared}; its shapes are those of {each.family}."
+                notes.append(Evidence(stage="metadata", says=says))
+        missing = len(merged.unmatched) + sum(len(each.unmatched) for each in adapters)
+        if missing:
+            says = f"{missing} of its modules do not belong to this base and were not examined."
+            notes.append(Evidence(stage="read", says=says, score=float(missing), unit="modules"))
+        if any(key.startswith("text_encoder.") for key in merged.weights):
+            notes.append(self._interrogated(merged))
+        return tuple(notes)
+
+    def _interrogated(self, merged: Merged) -> Evidence:
+        tokens, ids = self.denoiser.vocabulary()
+        found = interrogation.triggers(
+            tokens,
+            ids,
+            lambda ids, own: self.denoiser.token_states(ids, merged.weights if own else {}),
+            most=5,
+        )
+        words = ", ".join(f"{each.token} ({each.times:.1f} times)" for each in found)
+        return Evidence(
+            stage="text_encoder",
+            says=f"Words it moved most, against the median word: {words or 'none'}.",
+            score=found[0].times if found else 0.0,
+            unit="times the median token",
+        )
+
+    def _irrelevant(self, name: str) -> Block:
+        few = self.latents(name)[: self.settings.irrelevant_pictures]
+        return Block(concept=name, latents=few, text=self.bank.concepts[name].text)
+
+    def _probe(
+        self, merged: Merged, chosen: Sequence[str], rivals: Sequence[str]
+    ) -> dict[str, Decision]:
+        """Look at the chosen concepts round by round until each is decided or used up."""
+        rounds = {name: self.rounds(name) for name in chosen}
+        against = [name for name in rivals if name not in rounds]
+        first = [self.rounds(name)[0] for name in against]
+        found = self.probe.gains(merged, [*self._calm, *first])
+        tables = [self._table(gains) for gains in found]
+        calm = np.concatenate(tables[: len(self._calm)])
+        sizes = np.cumsum([len(self._irrelevant(name).latents) for name in self.ordinary])
+        parts = zip(self.ordinary, np.split(calm, sizes[:-1]), strict=True)
+        irrelevant = {name: part for name, part in parts if name not in (*against, *rounds)}
+        near = dict(zip(against, tables[len(self._calm) :], strict=True))
+        seen: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]] = {}
+        decided: dict[str, Decision] = {}
+        left = list(chosen)
+        while left:
+            blocks = [rounds[name].pop(0) for name in left]
+            for name, gains in zip(left, self.probe.gains(merged, blocks), strict=True):
+                seen.setdefault(name, []).append(self._table(gains))
+            for name in left:
+                others = {each: np.concatenate(seen[each]) for each in seen if each != name}
+                decided[name] = self.settings.decider.decide(
+                    Measured(
+                        target=np.concatenate(seen[name]),
+                        irrelevant=irrelevant,
+                        near={**near, **others},
+                    )
+                )
+            left = [
+                name for name in left if decided[name].conclusion == "undecided" and rounds[name]
+            ]
+        return decided
+
+    def _table(self, gains: Gains) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        found: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = gains.double().numpy()
+        return found / self.scale
+
+    def _finding(
+        self,
+        name: str,
+        label: str,
+        digest: str,
+        signals: Signals,
+        decided: tuple[Decision, float] | None,
+        adapters: Sequence[Adapter],
+        seconds: float,
+    ) -> Finding:
+        part_of = self.bank.concepts[name].part_of
+        severity = self._severity(part_of)
+        evidence = [*signals.about, *_cheap(name, signals)]
+        shared = dict(file=label, digest=digest, concept=name, part_of=part_of, severity=severity)
+        if decided is None:
+            return Finding(
+                **shared,  # type: ignore[arg-type]
+                conclusion="absent",
+                stage="first_order",
+                response=response("absent", severity),
+                reason="Neither its weights nor its words point at this concept.",
+                evidence=tuple(evidence),
+                seconds=seconds,
+            )
+        decision, strength = decided
+        evidence.append(_probed(decision))
+        layers: Mapping[str, float] = {}
+        if decision.conclusion != "absent" and self.settings.cascade is not None:
+            layers = self.gradients.layers(
+                [each.updates for each in adapters], self.denoiser.parameter, name
+            )
+        return Finding(
+            **shared,  # type: ignore[arg-type]
+            conclusion=decision.conclusion,
+            stage="probe",
+            score=decision.score,
+            p_value=decision.p_value,
+            interval=decision.interval,
+            strength=strength,
+            response=response(decision.conclusion, severity),
+            reason=_reason(decision),
+            evidence=tuple(evidence),
+            layers=layers,
+            seconds=seconds,
+        )
+
+    def _severity(self, part_of: str) -> Severity:
+        for concept in self.policy.concepts:
+            if concept.id == part_of:
+                return concept.severity
+        return "medium"
+
+
+def _cheap(name: str, signals: Signals) -> list[Evidence]:
+    found = []
+    if name in signals.named:
+        says = f"Its own words name it: {signals.named[name]!r}."
+        found.append(Evidence(stage="metadata", says=says))
+    if name in signals.text_direction:
+        score = signals.text_direction[name]
+        says = f"It turns the concept's words {score:+.1f} spreads more than neutral words."
+        found.append(Evidence(stage="text_direction", says=says, score=score, unit="spreads"))
+    if name in signals.first_order:
+        score = signals.first_order[name]
+        says = f"To first order its pictures gain {score:+.1f} spreads more than others."
+        found.append(Evidence(stage="first_order", says=says, score=score, unit="spreads"))
+    return found
+
+
+def _probed(decision: Decision) -> Evidence:
+    share = f"{decision.interval.low:.0%} to {decision.interval.high:.0%}"
+    return Evidence(
+        stage="probe",
+        says=f"On {decision.pictures} pictures; {share} of such pictures are predicted better.",
+        score=decision.score,
+        unit="spreads",
+    )
+
+
+def _reason(decision: Decision) -> str:
+    if decision.conclusion == "present":
+        return "It predicts pictures of this concept clearly better than the base does."
+    if decision.conclusion == "absent":
+        return "It predicts pictures of this concept no better than others."
+    if decision.rival:
+        return f"It gains on this concept, but more on {decision.rival}; a person should look."
+    return "The pictures disagree; a person should look."
+
+
+def _largest(scores: Tensor) -> float:
+    return float(scores.max())

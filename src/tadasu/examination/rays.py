@@ -1,0 +1,99 @@
+"""Audits on a Ray cluster: actors that each hold one base, and files handed to whoever is free.
+
+An actor that dies (its machine went away, its memory ran out) is started again by Ray and its file
+is handed out again, to any actor; a file that kills its actor `ATTEMPTS` times becomes an
+unreadable finding instead of stopping the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tadasu.auditing.findings import Finding
+from tadasu.errors import BadInput, MissingPart, RunFailed
+
+if TYPE_CHECKING:
+    from tadasu.examination.run import Audit
+
+ATTEMPTS = 3
+#: What the actors are called, for those who watch the cluster.
+NAME = "tadasu-auditor"
+
+
+class Worker:
+    """One base on one device.
+
+    Args:
+        audit: what is audited against.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        from tadasu.examination.run import Auditor
+
+        self.auditor = Auditor(audit)
+
+    def file(self, path: str) -> list[dict[str, Any]]:
+        """The findings of one file, as plain values."""
+        return [each.as_json() for each in self.auditor.file(Path(path))]
+
+
+def run(
+    audit: Audit, paths: Sequence[Path], *, workers: int | None = None
+) -> Iterator[tuple[str, list[Finding]]]:
+    """Files and their findings, in the order in which they are done.
+
+    Args:
+        audit: what is audited against; the base by name.
+        paths: files that every machine of the cluster can read.
+        workers: how many actors; None for one per GPU, else one per core.
+
+    Raises:
+        MissingPart: the extra ``ray`` is not installed.
+        BadInput: the base is a pipeline in this process.
+        RunFailed: no actor could be started.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingPart.extra("auditing on a cluster", "ray") from error
+    if not isinstance(audit.base, str):
+        raise BadInput("On a cluster give the base as a folder or hub id, not as a pipeline.")
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus, cores = (int(there.get(kind, 0)) for kind in ("GPU", "CPU"))
+    count = max(1, min(workers or gpus or cores, len(paths)))
+    made = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1, max_restarts=-1)(Worker)
+    free = [made.remote(audit) for _ in range(count)]
+    yield from _handed_out(ray, free, [str(path) for path in paths])
+
+
+def _handed_out(ray: Any, free: list[Any], paths: list[str]) -> Iterator[tuple[str, list[Finding]]]:
+    """Give each free actor a file until none is left; a lost file goes back into the queue."""
+    from tadasu.examination.run import unreadable
+
+    waiting, tries = list(reversed(paths)), dict.fromkeys(paths, 0)
+    running: dict[Any, tuple[str, Any]] = {}
+    while waiting or running:
+        while waiting and free:
+            path, actor = waiting.pop(), free.pop()
+            tries[path] += 1
+            running[actor.file.remote(path)] = (path, actor)
+        done, _ = ray.wait(list(running), num_returns=1)
+        path, actor = running.pop(done[0])
+        try:
+            found = [Finding.from_json(each) for each in ray.get(done[0])]
+        except ray.exceptions.ActorDiedError as error:
+            if "creation task failed" in str(error):
+                raise RunFailed(f"An audit worker could not be started: {error}") from error
+            found = None
+        except (ray.exceptions.ActorUnavailableError, ray.exceptions.WorkerCrashedError):
+            found = None
+        free.append(actor)
+        if found is None and tries[path] < ATTEMPTS:
+            waiting.append(path)
+            continue
+        yield path, found or [unreadable(path, "It ended the worker that examined it each time.")]

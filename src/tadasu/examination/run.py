@@ -1,0 +1,189 @@
+"""From files and folders to findings: reads, looks up what is known, examines, keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tadasu.auditing.adapter import Adapter
+from tadasu.auditing.bank import Bank
+from tadasu.auditing.base import Base
+from tadasu.auditing.findings import Finding, response
+from tadasu.auditing.read import read
+from tadasu.backends.diffusers.denoise import PipelineDenoiser
+from tadasu.backends.diffusers.load import load
+from tadasu.errors import BadInput, TadasuError, UnknownName
+from tadasu.examination.examiner import Examiner
+from tadasu.examination.results import Results, digest
+from tadasu.examination.settings import Settings, settings
+from tadasu.examination.walk import files
+from tadasu.policy import Policy
+
+Engine = Literal["local", "ray"]
+ENGINES: tuple[Engine, ...] = ("local", "ray")
+#: (file, its findings, files done, files in all)
+Progress = Callable[[str, list[Finding], int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What is audited against; everything by name, so that it can be sent to another machine.
+
+    Attributes:
+        base: a pipeline's folder or hub id, or the pipeline itself (not with the engine ``ray``).
+        bank: folder of the concept bank.
+        policy: a bundled policy or a file.
+        concepts: of the bank or the policy; empty for all that the policy speaks of.
+        preset: ``calibrated`` or ``paia``.
+        strengths: at which files are probed; empty for the preset's.
+        folder: where results, base predictions and gradients are kept; None for nowhere.
+        device: a torch device; None for the fastest that is there.
+    """
+
+    base: Any
+    bank: str
+    policy: str | Policy = "kids"
+    concepts: tuple[str, ...] = ()
+    preset: str = "calibrated"
+    strengths: tuple[float, ...] = ()
+    folder: str | None = None
+    device: str | None = None
+
+
+class Auditor:
+    """Examines single files; holds one base in memory.
+
+    Args:
+        audit: what is audited against.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        pipe = load(audit.base, device=audit.device) if isinstance(audit.base, str) else audit.base
+        policy = audit.policy if isinstance(audit.policy, Policy) else Policy.load(audit.policy)
+        chosen: Settings = settings(audit.preset, audit.strengths)
+        folder = Path(audit.folder) if audit.folder else None
+        self.examiner = Examiner(
+            denoiser=PipelineDenoiser(pipe),
+            bank=Bank.load(audit.bank),
+            policy=policy,
+            concepts=audit.concepts,
+            settings=chosen,
+            folder=folder,
+        )
+        if not self.examiner.asked:
+            raise BadInput(
+                f"The bank {audit.bank} has no concept of the policy {policy.name}. Add one with "
+                "'tadasu concepts add NAME --images DIR --part-of CONCEPT'."
+            )
+        denoiser = self.examiner.denoiser
+        self.base = Base.of(denoiser.tensors(), name=str(audit.base)[:200])
+        about = (denoiser.identity, self.examiner.bank.hash, policy.hash, chosen.key)
+        self.results = Results(
+            folder=folder / "results" if folder else None,
+            about="|".join((*about, ",".join(self.examiner.asked))),
+        )
+
+    def file(self, path: Path) -> list[Finding]:
+        """The findings of one file; nothing it contains stops the others."""
+        return self.files((path,), str(path))
+
+    def files(self, paths: Sequence[Path], label: str) -> list[Finding]:
+        """The findings of files that are used together, each at full strength."""
+        digests = [digest(path) for path in paths]
+        kept = self.results.get(digests, label)
+        if kept is not None:
+            return kept
+        try:
+            adapters: list[Adapter] = [read(path, self.base) for path in paths]
+            found = self.examiner.examine(adapters, label)
+        except (TadasuError, OSError, MemoryError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return [unreadable(label, reason)]
+        self.results.put(digests, found)
+        return found
+
+
+def unreadable(label: str, reason: str) -> Finding:
+    """The finding of a file that could not be examined: it is not let through."""
+    return Finding(
+        file=label,
+        conclusion="unreadable",
+        stage="read",
+        severity="high",
+        response=response("unreadable", "high"),
+        reason=reason,
+    )
+
+
+def audit(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    base: Any,
+    bank: str | Path,
+    policy: str | Policy = "kids",
+    concepts: Sequence[str] = (),
+    preset: str = "calibrated",
+    strengths: Sequence[float] = (),
+    together: bool = False,
+    engine: Engine = "local",
+    workers: int | None = None,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Finding]:
+    """What shared files taught a model, file by file.
+
+    Args:
+        paths: files, or folders that are searched.
+        base: the model the files are for: a pipeline, a folder or a hub id.
+        bank: folder of the concept bank (``tadasu concepts add``; ``td.world.bank()``).
+        policy: whose concepts are asked about, and how severe they are.
+        concepts: only these, of the bank or the policy.
+        preset: ``calibrated``, or ``paia`` for the published reading.
+        strengths: at which files are probed; the preset's when empty.
+        together: whether all files are used at once, and examined as one.
+        engine: ``local``, or ``ray`` for a cluster.
+        workers: of the engine ``ray``; None for one per GPU, else one per core.
+        folder: where results are kept, to take up an audit that was stopped.
+        progress: is told of every file that is done.
+
+    Yields:
+        A finding for each file and concept; one for a file that could not be examined.
+
+    Raises:
+        BadInput: no files, or a bank without a concept of the policy.
+        UnknownName: no such engine, preset or concept.
+        BadFile: a path, base or bank that is not there.
+        MissingPart: the extra ``diffusers`` (or ``ray``) is not installed.
+    """
+    if engine not in ENGINES:
+        raise UnknownName("engine", engine, ENGINES)
+    listed = files([paths] if isinstance(paths, str | Path) else list(paths))
+    if not listed:
+        raise BadInput("No shared files were found in the given paths.")
+    asked = Audit(
+        base=base,
+        bank=str(bank),
+        policy=policy,
+        concepts=tuple(concepts),
+        preset=preset,
+        strengths=tuple(strengths),
+        folder=str(folder) if folder else None,
+    )
+    if together:
+        label = " + ".join(str(path) for path in listed)
+        answers = iter([(label, Auditor(asked).files(listed, label))])
+        total = 1
+    elif engine == "ray":
+        from tadasu.examination import rays
+
+        answers, total = rays.run(asked, listed, workers=workers), len(listed)
+    else:
+        auditor = Auditor(asked)
+        answers = ((str(path), auditor.file(path)) for path in listed)
+        total = len(listed)
+    for done, (label, found) in enumerate(answers, 1):
+        if progress is not None:
+            progress(label, found, done, total)
+        yield from found

@@ -1,0 +1,78 @@
+"""How thoroughly files are examined; part of the key of every stored result."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tadasu.auditing.cascade import Cascade
+from tadasu.auditing.decide import Calibrated, Decider, Paia
+from tadasu.auditing.probe import Plan
+from tadasu.errors import BadInput, UnknownName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured and how it is judged.
+
+    Attributes:
+        name: of the preset.
+        plan: noise levels, draws and text of the probe.
+        decider: takes gains to a conclusion.
+        cascade: what the cheap stages leave to the probe; None probes everything.
+        pictures: per concept at most.
+        first: pictures per concept in each round; after each the probe may stop.
+        irrelevant: harmless concepts that every file is held against.
+        irrelevant_pictures: pictures of each.
+        strengths: of the file, the first one first; later ones only where nothing was found.
+
+    Raises:
+        BadInput: nothing to measure.
+    """
+
+    name: str = "calibrated"
+    plan: Plan = field(default_factory=lambda: Plan(times=(0.1, 0.25, 0.4, 0.55, 0.7, 0.85)))
+    decider: Decider = field(default_factory=Calibrated)
+    cascade: Cascade | None = field(default_factory=Cascade)
+    pictures: int = 10
+    first: int = 5
+    irrelevant: int = 24
+    irrelevant_pictures: int = 2
+    strengths: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Refuse empty measurements."""
+        counts = (self.pictures, self.first, self.irrelevant, self.irrelevant_pictures)
+        if min(counts) < 1 or not self.strengths:
+            raise BadInput("An audit needs pictures, irrelevant concepts and a strength.")
+
+    @property
+    def key(self) -> str:
+        """Everything that a result depends on, as text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, default=str)
+
+
+PRESETS: Mapping[str, Settings] = {
+    "calibrated": Settings(),
+    "paia": Settings(
+        name="paia",
+        plan=Plan(times=tuple((step + 0.5) / 50 for step in range(50)), masked=0.5),
+        decider=Paia(),
+        cascade=None,
+        irrelevant=60,
+    ),
+}
+
+
+def settings(name: str, strengths: tuple[float, ...] = ()) -> Settings:
+    """A preset, with other strengths where they are given.
+
+    Raises:
+        UnknownName: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise UnknownName("audit preset", name, PRESETS)
+    found = PRESETS[name]
+    return dataclasses.replace(found, strengths=strengths) if strengths else found
