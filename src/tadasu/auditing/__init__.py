@@ -12,9 +12,13 @@ from typing import Any
 
 _ELSEWHERE = {
     "Adapter": "adapter",
+    "Base": "base",
     "Dense": "adapter",
     "Factored": "adapter",
+    "Limits": "containers",
+    "Metadata": "metadata",
     "Update": "adapter",
+    "read": "read",
 }
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -78,6 +78,31 @@ class Update(ABC):
         if found is None:
             return float(self.delta(weight).double().norm())
         return product_norm(*found)
+
+    def rows(self, pieces: Sequence[tuple[int, int]]) -> Update:
+        """The update of some rows of a fused weight, stacked in the order given.
+
+        Args:
+            pieces: first row and the row after the last one, per piece.
+
+        Raises:
+            BadInput: when the update cannot be told from those rows of the base weight alone.
+        """
+        if self.needs_weight:
+            raise BadInput(f"A {self.kind} update of a fused weight cannot be cut into its parts.")
+        return Cut(inner=self, pieces=tuple(pieces))
+
+    def fitted(self, shape: tuple[int, ...]) -> Update:
+        """The same update for a base weight that is shaped (1 × 1 convolution or not) like this.
+
+        Raises:
+            BadInput: when the number of outputs or of values differs.
+        """
+        if shape == self.shape:
+            return self
+        if math.prod(shape) != math.prod(self.shape) or shape[:1] != self.shape[:1]:
+            raise BadInput(f"An update of shape {self.shape} does not fit a weight of {shape}.")
+        return replace(self, shape=shape)  # type: ignore[type-var]  # every update is a dataclass
 
 
 def product_norm(up: Up, down: Down) -> float:
@@ -152,6 +177,11 @@ class Factored(Update):
         up, down = self.factors()
         return (up @ down).reshape(self.shape)
 
+    def rows(self, pieces: Sequence[tuple[int, int]]) -> Factored:
+        """The rows of ``up``; ``down`` stays whole."""
+        up = stacked(self.up, pieces)
+        return replace(self, up=up, shape=(int(up.shape[0]), *self.shape[1:]))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dense(Update):
@@ -181,6 +211,52 @@ class Dense(Update):
     def delta(self, weight: Weight | None = None) -> Weight:
         """The change itself."""
         return (self.change.float() * self.scale).reshape(self.shape)
+
+    def rows(self, pieces: Sequence[tuple[int, int]]) -> Dense:
+        """The rows of the change."""
+        change = stacked(self.change, pieces)
+        return replace(self, change=change, shape=(int(change.shape[0]), *self.shape[1:]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut(Update):
+    """Some rows of another update that cannot be cut in itself.
+
+    Args:
+        inner: the update of the fused weight.
+        pieces: rows, stacked in this order.
+        shape: the base weight's shape; told from the pieces when left out.
+    """
+
+    inner: Update
+    pieces: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Count the rows once."""
+        count = sum(end - start for start, end in self.pieces)
+        object.__setattr__(self, "shape", tuple(self.shape) or (count, *self.inner.shape[1:]))
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """The inner update's kind."""
+        return self.inner.kind
+
+    def factors(self) -> tuple[Up, Down] | None:
+        """The rows of the inner ``up``."""
+        found = self.inner.factors()
+        return None if found is None else (stacked(found[0], self.pieces), found[1])
+
+    def delta(self, weight: Weight | None = None) -> Weight:
+        """The rows of the inner change."""
+        return stacked(self.inner.delta(), self.pieces).reshape(self.shape)
+
+
+def stacked(tensor: Tensor, pieces: Sequence[tuple[int, int]]) -> Tensor:
+    """Rows of a tensor, stacked in the order given."""
+    if len(pieces) == 1:
+        return tensor[pieces[0][0] : pieces[0][1]]
+    return torch.cat([tensor[start:end] for start, end in pieces])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
