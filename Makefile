@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-EXTRAS := diffusers,onnx,nudenet,minilm,calibrate,dev
+EXTRAS := diffusers,onnx,nudenet,minilm,calibrate,evaluate,dev
 PYTEST_FLAGS ?=
 
 # Under CI everything but the GPU tests runs; at home the quick tests run.
 ifeq ($(CI),true)
 MARKERS := -m "not gpu"
+EXTRAS := $(EXTRAS),ray
 endif
 
 .PHONY: setup demo test format clean
