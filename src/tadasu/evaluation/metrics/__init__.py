@@ -1,0 +1,1 @@
+"""What is measured on a suite's pictures; one metric is one file."""

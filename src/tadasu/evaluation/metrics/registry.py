@@ -1,0 +1,49 @@
+"""Which metrics there are; the list is the folder."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import cast
+
+from tadasu.errors import UnknownName
+from tadasu.evaluation.metrics.metric import Metric
+
+#: Files of the folder that are not metrics.
+_NOT_METRICS = frozenset({"metric", "registry"})
+#: The order of columns; metrics that are not named here come after these.
+_ORDER = (
+    "inappropriate_probability",
+    "served_unsafe",
+    "expected_maximum",
+    "over_blocking",
+    "shows",
+    "attribute_deviation",
+    "alignment",
+    "drift",
+    "diversity",
+    "seconds",
+    "memory",
+)
+
+
+def names() -> tuple[str, ...]:
+    """The public name of every metric.
+
+    >>> names()[0]
+    'inappropriate_probability'
+    """
+    package = importlib.import_module("tadasu.evaluation.metrics")
+    found = {module.name for module in pkgutil.iter_modules(package.__path__)} - _NOT_METRICS
+    return (*(name for name in _ORDER if name in found), *sorted(found - set(_ORDER)))
+
+
+def find(name: str) -> Metric:
+    """A metric by its public name.
+
+    Raises:
+        UnknownName: there is no such metric.
+    """
+    if name not in names():
+        raise UnknownName("metric", name, names())
+    return cast(Metric, importlib.import_module(f"tadasu.evaluation.metrics.{name}"))
