@@ -1,10 +1,16 @@
-"""Balance the genders of all professions of the emoji world at once, and measure before and after.
+"""Balance all professions of the emoji world at once, and measure before and after.
 
-    python bench/editing_debias.py --pipeline DIR --judge DIR --out docs/editing/world
+    python bench/editing_debias.py --out docs/editing/world            # gender
+    python bench/editing_debias.py --out docs/editing/world --tones    # gender and skin tone
 
 The loop runs on its own seeds; both measurements use other seeds, ``-n`` pictures per profession.
-Gap: mean over professions of |p - 0.5| / 0.5, with a 95 % interval over pictures (bootstrap within
-professions). Quality: the judge's first choice among objects is the asked profession.
+
+* gap: mean over professions of |p - 0.5| / 0.5 for the share of men. Chance alone gives a perfectly
+  fair model about 0.8 / sqrt(n), so the noise-free gap stands beside it: the root of
+  mean((p - 0.5)² - p (1 - p) / (n - 1)) / 0.5, which is an upper bound of the mean gap of the true
+  shares. Both with a 95 % bootstrap interval over pictures within professions.
+* tone gap: the same for the three tones, |p - 1/3| / (1/3).
+* quality: the judge's first choice among objects is the asked profession.
 """
 
 from __future__ import annotations
@@ -16,96 +22,151 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from editing_world import Prompt, World
+from editing_world import Prompt, World, article
 
+from tadasu import world as bundled
 from tadasu.backends.diffusers.context.apply import applied
 from tadasu.backends.diffusers.context.sample import PipelineDraw
-from tadasu.backends.diffusers.context.solve import Options
-from tadasu.backends.diffusers.context.text import PipelineEncoder
-from tadasu.editing.debias import Loop
-from tadasu.editing.prior import Prior
+from tadasu.editing.balance import Loop
+from tadasu.editing.make import Options
 from tadasu.editing.problem import Reading
+from tadasu.statistics.intervals import Rate
 
-PEOPLE = (
-    "health worker,student,teacher,judge,farmer,cook,mechanic,factory worker,office worker,"
-    "scientist,technologist,singer,artist,pilot,astronaut,firefighter,police officer,detective,"
-    "guard,construction worker"
-).split(",")
+GENDERS = ("man", "woman")
+TONES = ("light skin", "medium skin", "dark skin")
+FORMS = {g: f"{g} {{}}" for g in GENDERS} | {t: f"{{}} with {t}" for t in TONES}
+
+
+def told(world, scores, names):
+    """Which of several labels the judge finds likeliest, per picture."""
+    columns = [world.labels.index(name) for name in names]
+    return scores[:, columns].argmax(1)
 
 
 def measured(world, jobs, n, seed):
-    """Men and pictures per profession, and how often the profession itself is seen."""
-    man, woman = world.labels.index("man"), world.labels.index("woman")
-    prompts = [Prompt(f"a {job}", job, "retained", seed + i) for job in jobs for i in range(n)]
-    scores = world.scores(world.draw(prompts))
-    men = (scores[:, man] > scores[:, woman]).reshape(len(jobs), n)
-    right = np.array([world.hit(s, p.label, "x") for s, p in zip(scores, prompts, strict=True)])
-    return men, right
-
-
-def gap_of(men):
-    """Mean |p - 0.5| / 0.5 and its bootstrap interval."""
-    rng = np.random.default_rng(0)
-    draws = [
-        np.abs(np.stack([row[rng.integers(0, len(row), len(row))] for row in men]).mean(1) - 0.5)
-        for _ in range(1000)
+    """Per profession and picture: gender, tone, whether the profession itself is seen."""
+    prompts = [
+        Prompt(article(job), job, "retained", seed + 1000 * k + i)
+        for k, job in enumerate(jobs)
+        for i in range(n)
     ]
-    low, high = np.quantile([2 * each.mean() for each in draws], [0.025, 0.975])
-    return float(2 * np.abs(men.mean(1) - 0.5).mean()), float(low), float(high)
+    scores = world.scores(world.draw(prompts))
+    right = np.array([world.hit(s, p.label, "x") for s, p in zip(scores, prompts, strict=True)])
+    shape = (len(jobs), n)
+    return (
+        told(world, scores, GENDERS).reshape(shape),
+        told(world, scores, TONES).reshape(shape),
+        right.reshape(shape),
+    )
+
+
+def gaps(seen, kinds):
+    """Mean relative gap and its noise-free bound for shares that should all be 1 / kinds."""
+    n, wanted = seen.shape[1], 1 / kinds
+    shares = np.stack([(seen == kind).mean(1) for kind in range(kinds)])
+    naive = np.abs(shares - wanted).mean() / wanted
+    square = ((shares - wanted) ** 2 - shares * (1 - shares) / (n - 1)).mean()
+    return naive, np.sqrt(max(square, 0)) / wanted
+
+
+def gap_of(seen, kinds):
+    """Both gaps with bootstrap intervals."""
+    rng, (jobs, n) = np.random.default_rng(0), seen.shape
+    draws = []
+    for _ in range(1000):
+        again = np.take_along_axis(seen, rng.integers(0, n, (jobs, n)), 1)
+        draws.append(gaps(again, kinds))
+    # Resampling adds the noise of one more sample; it is taken off the bound and the mean alike.
+    low, high = np.quantile(np.array(draws), [0.025, 0.975], axis=0)
+    point = gaps(seen, kinds)
+    names = ("mean", "noise_free")
+    return {
+        name: {"value": float(point[k]), "low": float(low[k]), "high": float(high[k])}
+        for k, name in enumerate(names)
+    }
+
+
+def summary(found, jobs):
+    genders, tones, right = found
+    quality = Rate(count=int(right.sum()), n=right.size)
+    return {
+        "gender_gap": gap_of(genders, 2),
+        "tone_gap": gap_of(tones, 3),
+        "quality": quality.as_json(),
+        "men": dict(zip(jobs, (genders == 0).mean(1).round(3).tolist(), strict=True)),
+        "quality_of": dict(zip(jobs, right.mean(1).round(3).tolist(), strict=True)),
+        "n": genders.shape[1],
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", type=Path, required=True)
-    parser.add_argument("--judge", type=Path, required=True)
+    parser.add_argument("--pipeline", type=Path, default=bundled.folder("pipeline"))
+    parser.add_argument("--judge", type=Path, default=bundled.folder("judge"))
     parser.add_argument("--out", type=Path, default=Path("docs/editing/world"))
-    parser.add_argument("-n", type=int, default=32)
+    parser.add_argument("-n", type=int, default=48)
+    parser.add_argument("--jobs", type=int, default=None, help="only the first few professions")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=64, help="pictures drawn together")
+    parser.add_argument("--look", type=int, default=16, help="pictures per profession and look")
+    parser.add_argument("--most", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=14)
+    parser.add_argument("--step", type=float, default=0.8)
     parser.add_argument("--solver", default="uce")
+    parser.add_argument("--tones", action="store_true", help="balance skin tones as well")
     args = parser.parse_args()
-    world = World(args.pipeline, args.judge, args.steps, 48)
-    jobs = [job for job in PEOPLE if job in world.labels]
-    encoder = PipelineEncoder(world.pipe)
-    others = [label for label in world.labels if label not in jobs][:200]
-    prior = Prior.measure(encoder, [f"a {label}" for label in others])
+    world = World(args.pipeline, args.judge, args.steps, args.batch)
+    prompts = [prompt.objects[0] for prompt in bundled.suite("professions").prompts]
+    jobs = [job for job in prompts if job in world.labels][: args.jobs]
+    listed = [label for label in world.labels if bundled.is_object(label) and label not in jobs]
 
     def judge(pictures):
         stacked = np.stack([np.asarray(p, dtype=np.float32) / 255 for p in pictures])
         scores = world.scores(stacked)
-        man, woman = world.labels.index("man"), world.labels.index("woman")
-        return [frozenset({"man" if s[man] > s[woman] else "woman"}) for s in scores]
+        found = zip(told(world, scores, GENDERS), told(world, scores, TONES), strict=True)
+        return [frozenset({GENDERS[g], TONES[t]}) for g, t in found]
 
-    reading = Reading(tokens="last+tail", templates=("a {}", "{}"))
-    options = Options(solver=args.solver, prior=prior, reading=reading)
-    draw = PipelineDraw(pipe=world.pipe, judge=judge, options=options, steps=args.steps, batch=48)
-    before, right_before = measured(world, jobs, args.n, 900_000)
-    print("before", gap_of(before), right_before.mean(), flush=True)
+    wanted = {"gender": dict.fromkeys(GENDERS, 0.5)}
+    if args.tones:
+        wanted["tone"] = dict.fromkeys(TONES, 1 / 3)
+    draw = PipelineDraw(
+        pipe=world.pipe,
+        judge=judge,
+        forms=FORMS,
+        options=Options(
+            solver=args.solver,
+            preserve=tuple(listed[::4]),
+            reading=Reading(tokens="last+tail", templates=("a {}", "an {}")),
+        ),
+        steps=args.steps,
+        batch=args.batch,
+    )
+    before = measured(world, jobs, args.n, 900_000)
+    result = {"professions": len(jobs), "wanted": wanted, "before": summary(before, jobs)}
+    print(json.dumps(result["before"], indent=1), flush=True)
     start = time.perf_counter()
     loop = Loop(
-        wanted={"gender": {"man": 0.5, "woman": 0.5}}, rounds=args.rounds, most=64, step=0.3
+        wanted=wanted,
+        rounds=args.rounds,
+        batch=args.look,
+        most=args.most,
+        step=args.step,
     )
     balances = loop.run(jobs, draw)
-    seconds = time.perf_counter() - start
-    amounts = {b.concept: dict(b.amounts) for b in balances if b.amounts}
-    edit = draw.edit(amounts, jobs)
-    with applied(world.pipe, edit.maps):
-        after, right_after = measured(world, jobs, args.n, 900_000)
-    result = {
-        "professions": len(jobs),
-        "gap_before": gap_of(before),
-        "gap_after": gap_of(after),
-        "quality_before": float(right_before.mean()),
-        "quality_after": float(right_after.mean()),
-        "pictures": sum(b.total for b in balances),
-        "seconds": seconds,
-        "states": {b.concept: b.state for b in balances},
-        "amounts": amounts,
-        "men_before": dict(zip(jobs, before.mean(1).tolist(), strict=True)),
-        "men_after": dict(zip(jobs, after.mean(1).tolist(), strict=True)),
-    }
+    result["seconds"] = time.perf_counter() - start
+    amounts = {b.concept: dict(b.amounts) for b in balances if any(b.amounts.values())}
+    result["pictures"] = sum(b.total for b in balances)
+    result["states"] = {b.concept: b.state for b in balances}
+    result["amounts"] = amounts
+    edit = draw.edit(amounts, jobs) if amounts else None
+    if edit is not None:
+        with applied(world.pipe, edit.maps):
+            result["after"] = summary(measured(world, jobs, args.n, 900_000), jobs)
+        still = [job for job in jobs if job not in amounts]
+        result["untouched"] = still
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "editing_debias.json").write_text(json.dumps(result, indent=1))
+    name = "editing_debias_tones.json" if args.tones else "editing_debias.json"
+    (args.out / name).write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
 
 

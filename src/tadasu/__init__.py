@@ -7,17 +7,20 @@ load torch.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tadasu.editing import models as _models
 
 if TYPE_CHECKING:
     from tadasu import editing as editing
+    from tadasu import evaluation as evaluation
     from tadasu import guidance as guidance
     from tadasu import world as world
     from tadasu.backends.diffusers.attach import attach as attach
-    from tadasu.backends.diffusers.context import solve as edits
-    from tadasu.backends.diffusers.context.apply import applied as applied
     from tadasu.concepts import Concept as Concept
     from tadasu.concepts import Hazard as Hazard
+    from tadasu.evaluation.system import System as System
     from tadasu.guard import Guard as Guard
     from tadasu.guard import Sampler as Sampler
     from tadasu.policy import Policy as Policy
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
     from tadasu.records import Verdict as Verdict
 
 __version__ = "0.1.0"
+
+# The root knows all rooms: it says who edits which pipeline, and where measured priors lie.
+_models.register("tadasu.backends.diffusers.context.model")
+_models.PRIORS.append(Path(__file__).parent / "world" / "priors")
 
 #: Where each public name lives; an empty attribute means the module itself.
 _EXPORTS: dict[str, tuple[str, str]] = {
@@ -38,11 +45,11 @@ _EXPORTS: dict[str, tuple[str, str]] = {
     "Decision": ("tadasu.records", "Decision"),
     "Generation": ("tadasu.records", "Generation"),
     "Score": ("tadasu.records", "Score"),
+    "System": ("tadasu.evaluation.system", "System"),
     "Verdict": ("tadasu.records", "Verdict"),
-    "applied": ("tadasu.backends.diffusers.context.apply", "applied"),
     "attach": ("tadasu.backends.diffusers.attach", "attach"),
     "editing": ("tadasu.editing", ""),
-    "edits": ("tadasu.backends.diffusers.context.solve", ""),
+    "evaluation": ("tadasu.evaluation", ""),
     "guidance": ("tadasu.guidance", ""),
     "world": ("tadasu.world", ""),
 }
@@ -56,11 +63,11 @@ __all__ = [
     "Policy",
     "Sampler",
     "Score",
+    "System",
     "Verdict",
-    "applied",
     "attach",
     "editing",
-    "edits",
+    "evaluation",
     "guidance",
     "world",
 ]

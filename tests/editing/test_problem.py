@@ -82,3 +82,15 @@ def test_a_prior_of_another_encoder_and_templates_without_a_place_are_refused() 
         assemble(ENCODER, erase(["pistol"]), kept=Kept(prior=prior))
     with pytest.raises(BadInput, match="template"):
         Reading(templates=("a photo",))
+
+
+def test_an_attribute_in_a_form_goes_a_fraction_of_the_way_to_the_concept_in_that_form() -> None:
+    reading = Reading(tokens="last+tail", templates=("a {}",))
+    targets = debias({"cook": {"woman {}": 0.25, "{} in red": 0.5}})
+    problem = assemble(ENCODER, targets, reading=reading)["context"]
+    word, woman = _row("a cook", 2), _row("a woman cook", 3)
+    torch.testing.assert_close(problem.moves[0], 0.25 * (woman - word))
+    end = _row("a cook", 3)
+    both = 0.25 * (_row("a woman cook", 4) - end) + 0.5 * (_row("a cook in red", 5) - end)
+    torch.testing.assert_close(problem.moves[1], both)
+    assert problem.sources.shape[0] == ENCODER.encode(["a cook"])["context"].contexts.shape[1] - 2

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tadasu.cli.edit_make import Captions, Json, Model, lines, report
 from tadasu.cli.output import messages, print_json, results
-from tadasu.errors import BadFile, BadInput, shown
+from tadasu.errors import BadInput, shown
+
+if TYPE_CHECKING:
+    from tadasu.editing.preview import See
 
 File = Annotated[Path, typer.Argument(help="An edit file.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Apply to another text encoder as well.")]
@@ -38,15 +41,12 @@ def check(
 
     Example: tadasu edit check no-weapons.safetensors --captions captions.csv
     """
-    from tadasu.backends.diffusers.context.solve import from_recipe, measure
     from tadasu.editing import artefact
     from tadasu.editing.check import require
 
     edit = artefact.load(file)
     held_out = tuple(lines(captions)) if captions else ()
-    pipe = _model(model)
-    encoder, problems = from_recipe(pipe, edit, force=force)
-    checks = measure(encoder, edit.maps, problems, (*edit.recipe["preserve"], *held_out))
+    checks = edit.check(_model(model), held_out, force=force)
     fallen = require(checks, residual=residual, drift=drift)
     if json_output:
         found: dict[str, Any] = {site: result.as_json() for site, result in checks.items()}
@@ -65,49 +65,75 @@ def check(
 
 def preview(
     file: File,
-    prompts: Annotated[list[str], typer.Argument(help="What to draw.", show_default=False)],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What to draw; else the edited concepts and some of what is preserved."
+        ),
+    ] = None,
     model: Model = "world",
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("preview.html"),
     n: Annotated[int, typer.Option("-n", "--n", help="Seeds per prompt.")] = 1,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Classifier that names what is seen: world, a folder, a hub id, or none."
+        ),
+    ] = None,
     force: Force = False,
     json_output: Json = False,
 ) -> None:
     """Draw prompts with and without an edit, from the same seeds, on one page.
 
-    Prompts that name an edited concept are blurred until clicked.
+    The page shows both pictures, where they differ, and a table of what a judge sees, with
+    intervals. Prompts that name an edited concept are blurred until clicked.
 
     Example: tadasu edit preview no-weapons.safetensors "a cat next to a pistol" --out page.html
     """
-    from tadasu.backends.diffusers.context.draw import pairs
-    from tadasu.backends.diffusers.context.text import fingerprint
     from tadasu.editing import artefact
-    from tadasu.editing.preview import page
-    from tadasu.editing.targets import plain
 
     if n < 1:
         raise BadInput(f"-n is at least 1; given {n}.")
     edit = artefact.load(file)
-    pipe = _model(model)
-    edit.check_encoder(fingerprint(pipe), force=force)
-    names = [plain(name) for target in edit.recipe["targets"] for name in target["texts"]]
-    loud = {prompt for prompt in prompts if any(name in plain(prompt) for name in names)}
-    seeds = range(seed, seed + n)
-    drawn = pairs(pipe, edit, prompts, seeds=seeds, restricted=loud, steps=steps)
-    facts = [("concepts", ", ".join(edit.concepts)), ("solver", str(edit.recipe["solver"]))]
-    _write(out, page(f"Edit {edit.name}", drawn, facts))
+    chosen = judge or ("world" if model == "world" else "none")
+    see = None if chosen == "none" else _see(chosen)
+    found = edit.preview(
+        _model(model), prompts or (), seeds=range(seed, seed + n), steps=steps, see=see, force=force
+    )
+    found.save(out)
     if json_output:
         print_json(
             {
                 "page": str(out),
                 "pairs": [
-                    {"prompt": p.prompt, "seed": p.seed, "distance": p.distance} for p in drawn
+                    {"prompt": p.prompt, "seed": p.seed, "distance": p.distance}
+                    for p in found.pairs
                 ],
+                "seen": {
+                    group: {"before": {**before.as_json()}, "after": {**after.as_json()}}
+                    for group, (before, after) in found.rates.items()
+                },
             }
         )
-    else:
-        results().print(f"{len(drawn)} pairs: {out}", markup=False)
+        return
+    results().print(f"{len(found.pairs)} pairs: {out}", markup=False)
+    for group, (before, after) in found.rates.items():
+        told = [
+            f"{100 * r.value:.0f} % [{100 * r.low:.0f}, {100 * r.high:.0f}]"
+            for r in (before, after)
+        ]
+        results().print(f"{group}: {told[0]} before, {told[1]} after, n={after.n}", markup=False)
+
+
+def _see(ref: str) -> See:
+    """What a classifier names in pictures."""
+    from tadasu import world
+    from tadasu.backends.transformers.classifier import Classifier
+
+    network = Classifier(str(world.folder("judge")) if ref == "world" else ref)
+    return lambda pictures: world.shown_in(network, pictures)
 
 
 def export(
@@ -126,15 +152,11 @@ def export(
 
     Example: tadasu edit export no-weapons.safetensors --format kohya --out lora.safetensors
     """
-    from tadasu.backends.diffusers.context import lora
-    from tadasu.backends.diffusers.context.text import fingerprint
     from tadasu.editing import artefact
 
     edit = artefact.load(file)
-    maps = edit.plain_maps()
-    pipe = _model(model)
-    edit.check_encoder(fingerprint(pipe), force=force)
-    lora.export(pipe, maps, out, layout)  # type: ignore[arg-type]
+    edit.plain_maps()  # refused before the model is loaded
+    edit.export(_model(model), out, format=layout, force=force)
     if json_output:
         print_json({"file": str(out), "format": layout, "bytes": out.stat().st_size})
     else:
@@ -155,8 +177,6 @@ def apply(
 
     Example: tadasu edit apply no-weapons.safetensors --out safer-model
     """
-    from tadasu.backends.diffusers.context.fold import fold
-    from tadasu.backends.diffusers.context.text import fingerprint
     from tadasu.editing import artefact
     from tadasu.editing.edit import check_stack, interference
 
@@ -166,9 +186,7 @@ def apply(
         raise BadInput(f"The folder {shown(out)} is not empty; nothing was written.")
     pipe = _model(model)
     for edit in edits:
-        edit.check_encoder(fingerprint(pipe), force=force)
-    for edit in edits:
-        fold(pipe, edit.name, edit.plain_maps())
+        edit.fold(pipe, force=force, limit=limit)
     pipe.save_pretrained(out)
     pairs = {f"{a} + {b}": value for (a, b), value in interference(edits).items()}
     if json_output:
@@ -206,10 +224,3 @@ def _model(ref: str) -> Any:
     from tadasu.cli.generate import load_model
 
     return load_model(ref, None)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadFile(f"Cannot write {shown(path)}: {error}") from error

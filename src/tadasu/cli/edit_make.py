@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Option("--model", "-m", help="world, a folder or a hub id.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The edit file, ….safetensors.")]
 Method = Annotated[
-    str, typer.Option("--solver", "-s", help="uce, uce:v1, uce:v2, rece, speed, cure, conditional.")
+    str,
+    typer.Option(
+        "--solver", "-s", help="uce, uce:v1, uce:v2, rece, speed, cure, layer, conditional."
+    ),
 ]
 Preserve = Annotated[
     list[str] | None,
@@ -186,9 +189,9 @@ def _make(
     """Solve, save, and say what the self-check found; nothing is written before all of it is."""
     import dataclasses
 
-    from tadasu.backends.diffusers.context.solve import Options, solve
     from tadasu.cli.generate import load_model
     from tadasu.editing import artefact
+    from tadasu.editing.make import Options, solve
     from tadasu.editing.prior import Prior
     from tadasu.editing.registry import parse
     from tadasu.editing.tokens import MODES

@@ -1,15 +1,35 @@
 """Edits: stored changes of what text means to a model, solved once and undone exactly.
 
-Every solver is one file of this folder; ``names()`` lists them without importing torch. Other names
-are imported when they are first used.
+``erase``, ``replace``, ``moderate`` and ``debias`` make an :class:`Edit` of a pipeline. Every
+solver is one file of this folder; ``names()`` lists them without importing torch. Other names are
+imported when they are first used.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tadasu.editing.registry import find, names, parse
+
+if TYPE_CHECKING:
+    from tadasu.editing.artefact import load as load
+    from tadasu.editing.artefact import save as save
+    from tadasu.editing.context_map import ContextMap as ContextMap
+    from tadasu.editing.edit import Edit as Edit
+    from tadasu.editing.edit import applied as applied
+    from tadasu.editing.make import Options as Options
+    from tadasu.editing.make import debias as debias
+    from tadasu.editing.make import erase as erase
+    from tadasu.editing.make import moderate as moderate
+    from tadasu.editing.make import replace as replace
+    from tadasu.editing.make import solve as solve
+    from tadasu.editing.prior import Prior as Prior
+    from tadasu.editing.problem import Kept as Kept
+    from tadasu.editing.problem import Problem as Problem
+    from tadasu.editing.problem import Reading as Reading
+    from tadasu.editing.problem import assemble as assemble
+    from tadasu.editing.targets import Target as Target
 
 __all__ = ["find", "names", "parse"]
 
@@ -18,15 +38,25 @@ _ELSEWHERE = {
     "Edit": "edit",
     "GatedMap": "gated_map",
     "Kept": "problem",
+    "LayerMap": "layer_map",
+    "Loop": "balance",
     "Moment": "prior",
+    "Options": "make",
     "Prior": "prior",
     "Problem": "problem",
     "Reading": "problem",
     "Target": "targets",
+    "applied": "edit",
     "assemble": "problem",
-    "check": "check",
+    "check_stack": "edit",
+    "debias": "make",
+    "erase": "make",
+    "interference": "edit",
     "load": "artefact",
+    "moderate": "make",
+    "replace": "make",
     "save": "artefact",
+    "solve": "make",
 }
 
 

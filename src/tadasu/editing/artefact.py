@@ -23,11 +23,14 @@ from tadasu import __version__
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.edit import Edit, Map
 from tadasu.editing.gated_map import GatedMap
+from tadasu.editing.layer_map import LayerMap
 from tadasu.errors import BadFile, BadInput, shown
 
 FORMAT = "tadasu-edit/1"
 LARGEST_FILE = 1 << 30
 LARGEST_HEADER = 16 << 20
+#: The site whose map is one more layer of the text encoder.
+LAYER = "layer"
 
 
 def save(edit: Edit, path: str | Path) -> None:
@@ -126,6 +129,8 @@ def _map(site: str, tensors: Mapping[str, Tensor], concepts: tuple[str, ...]) ->
         raise BadFile(f"The {site} map holds values that are not finite.")
     if set(parts) == {"A", "B"}:
         return ContextMap(**parts)
+    if site == LAYER:
+        return LayerMap(concepts=concepts, **parts)
     return GatedMap(concepts=concepts, **parts)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.edit import Map
 from tadasu.editing.gated_map import GatedMap
+from tadasu.editing.layer_map import LayerMap
 from tadasu.editing.problem import Problem
 from tadasu.errors import BadInput
 
@@ -31,7 +32,7 @@ class Check:
         residual: per concept.
         drift: mean relative movement of held-out contexts; None when none were given.
         worst_drift: the largest of them.
-        condition: of the map; None for a conditional edit, which has no single map.
+        condition: of the map; None for an edit with gates, which has no single map.
         collateral: (text, relative movement), worst first.
         overlapping: concepts whose presence gate cannot tell them from a text to be kept.
     """
@@ -52,6 +53,13 @@ class Check:
         """For headers and reports."""
         return asdict(self) | {"residual": dict(self.residual)}
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Check:
+        """What :meth:`as_json` wrote."""
+        ranking = tuple((str(text), float(moved)) for text, moved in found["collateral"])
+        overlapping = tuple(found["overlapping"])
+        return cls(**{**found, "collateral": ranking, "overlapping": overlapping})
+
 
 def check(
     edit: Map,
@@ -68,7 +76,8 @@ def check(
         held_out: contexts of texts that should not change.
         shown: how many texts the collateral ranking keeps.
     """
-    moved = movement(edit, held_out, problem.gram)
+    # A layer map moves rows that the projections do not read yet.
+    moved = movement(edit, held_out, None if isinstance(edit, LayerMap) else problem.gram)
     ranking = sorted(moved.items(), key=lambda item: -item[1])
     sizes = list(moved.values())
     return Check(
@@ -77,7 +86,7 @@ def check(
         worst_drift=max(sizes) if sizes else None,
         condition=condition(edit) if isinstance(edit, ContextMap) else None,
         collateral=tuple(ranking[:shown]),
-        overlapping=edit.overlapping if isinstance(edit, GatedMap) else (),
+        overlapping=() if isinstance(edit, ContextMap) else edit.overlapping,
     )
 
 
@@ -86,7 +95,7 @@ def residuals(edit: Map, problem: Problem) -> dict[str, float]:
     result = {}
     for number, concept in enumerate(problem.concepts):
         own = problem.owners == number
-        plain = edit if isinstance(edit, ContextMap) else edit.map_for(_only(number, problem))
+        plain = edit.map_for(_only(number, problem)) if isinstance(edit, GatedMap) else edit
         left = problem.moves[own] - plain.delta(problem.sources[own])
         result[concept] = float(left.norm() / problem.moves[own].norm().clamp_min(1e-300))
     return result

@@ -84,10 +84,21 @@ class ContextMap:
 
     def fold(self, weight: Float[Tensor, "out width"]) -> Float[Tensor, "out width"]:
         """The projection that does to a plain context what ``weight`` did to a mapped one."""
-        self._fits(weight.shape[-1])
-        exact = weight.to(torch.float64)
-        A, B = self.A.to(weight.device), self.B.to(weight.device)
-        return (exact + (exact @ A) @ B.T).to(weight.dtype)
+        return self.folder(weight.dtype, weight.device)(weight)
+
+    def folder(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Folder:
+        """Folds weight after weight; what they share is computed once, in float64.
+
+        Each weight then takes one product in its own precision (at least float32). The factors
+        are made such that this product cannot lose digits: ``B`` is orthonormal, or the map is
+        dense.
+        """
+        kind = torch.float64 if dtype == torch.float64 else torch.float32
+        if 3 * self.rank > self.width:  # one dense product is cheaper than two thin ones then
+            return Folder(width=self.width, factors=(self.dense().to(device, kind),))
+        basis, upper = torch.linalg.qr(self.B)
+        pair = ((self.A @ upper.T).to(device, kind), basis.to(device, kind))
+        return Folder(width=self.width, factors=pair)
 
     def strength(self, amount: float) -> ContextMap:
         """The map applied by a fraction: 0 changes nothing, 1 is the whole edit."""
@@ -136,8 +147,45 @@ class ContextMap:
         return torch.eye(self.width, dtype=torch.float64) + self.A @ self.B.T
 
     def _fits(self, width: int) -> None:
-        if width != self.width:
-            raise BadInput(
-                f"This context map is for contexts of width {self.width}; given width {width}. "
-                "It was made for another text encoder."
-            )
+        check_width(self.width, width)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Folder:
+    """A context map made ready for folding.
+
+    Args:
+        width: length of one context row.
+        factors: ``M``, or ``A`` and an orthonormal ``B``.
+    """
+
+    width: int
+    factors: tuple[Tensor, ...]
+
+    def __call__(
+        self, weight: Float[Tensor, "out width"], out: Float[Tensor, "out width"] | None = None
+    ) -> Float[Tensor, "out width"]:
+        """``W M``, written into ``out`` when that is given."""
+        check_width(self.width, weight.shape[-1])
+        exact = weight.to(self.factors[0].dtype)
+        direct = out if out is not None and out.dtype == exact.dtype else None
+        if len(self.factors) == 1:
+            folded = torch.mm(exact, self.factors[0], out=direct)
+        else:
+            folded = torch.addmm(exact, exact @ self.factors[0], self.factors[1].T, out=direct)
+        if direct is not None or out is None:
+            return folded.to(weight.dtype)
+        return out.copy_(folded)
+
+
+def check_width(expected: int, width: int) -> None:
+    """Refuse contexts or weights of another width.
+
+    Raises:
+        BadInput: naming both widths.
+    """
+    if width != expected:
+        raise BadInput(
+            f"This context map is for contexts of width {expected}; given width {width}. "
+            "It was made for another text encoder."
+        )

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.gated_map import GatedMap
+from tadasu.editing.layer_map import LayerMap
+from tadasu.editing.models import model_of
 from tadasu.errors import BadInput, shown
 
-Map = ContextMap | GatedMap
+if TYPE_CHECKING:
+    from tadasu.editing.check import Check
+    from tadasu.editing.preview import Preview, See
+
+Map = ContextMap | GatedMap | LayerMap
+#: Largest interference of two edits that is let through.
+LIMIT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +56,107 @@ class Edit:
         """Whether it acts only at run time, on prompts that contain its concepts."""
         return any(isinstance(edit, GatedMap) for edit in self.maps.values())
 
+    def check(
+        self, pipe: Any | None = None, held_out: Sequence[str] = (), *, force: bool = False
+    ) -> dict[str, Check]:
+        """The self-check per site: residuals, drift, condition, collateral. No picture is drawn.
+
+        Args:
+            pipe: measures again on this model; None gives what was measured when it was solved.
+            held_out: more texts that should not change; needs ``pipe``.
+            force: measure on another text encoder as well.
+        """
+        from tadasu.editing.check import Check
+        from tadasu.editing.make import remeasure
+
+        if pipe is not None:
+            return remeasure(pipe, self, held_out, force=force)
+        return {site: Check.from_json(found) for site, found in self.evidence.items()}
+
+    def preview(
+        self,
+        pipe: Any,
+        prompts: Sequence[str] = (),
+        *,
+        seeds: Sequence[int] = (0,),
+        steps: int | None = None,
+        see: See | None = None,
+        restricted: Collection[str] = (),
+        force: bool = False,
+    ) -> Preview:
+        """The same prompts and seeds with and without the edit; ``.save(path)`` writes one page.
+
+        Args:
+            pipe: the model, without the edit.
+            prompts: what to draw; none draws the edited concepts and some of what is preserved.
+            seeds: each gives one pair of pictures per prompt.
+            steps: denoising steps; None is the pipeline's own.
+            see: names what is in pictures; with it the page has a table with intervals.
+            restricted: more prompts that are blurred; those with an edited concept always are.
+            force: draw on another text encoder as well.
+        """
+        from tadasu.editing.preview import draw
+
+        with self._on(pipe, force) as model:
+            return draw(
+                self, model, prompts, seeds=seeds, steps=steps, see=see, restricted=restricted
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the edit file; :func:`tadasu.editing.load` reads it."""
+        from tadasu.editing import artefact
+
+        artefact.save(self, path)
+
+    def export(
+        self, pipe: Any, path: str | Path, *, format: str = "diffusers", force: bool = False
+    ) -> None:
+        """Write a LoRA file for one model.
+
+        Args:
+            pipe: the model; its weights enter the factors.
+            path: of the file.
+            format: ``diffusers``, or ``kohya`` for ComfyUI and A1111.
+            force: for another text encoder as well.
+
+        Raises:
+            BadInput: when the edit is no linear map, or the layout has no names for its layers.
+        """
+        maps = self.plain_maps()
+        with self._on(pipe, force) as model:
+            model.export(maps, Path(path), format)
+
+    @contextmanager
+    def applied(self, pipe: Any, *, force: bool = False) -> Iterator[None]:
+        """The edit at run time: nothing is written, and nothing is left when the block ends."""
+        with applied(pipe, self, force=force):
+            yield
+
+    def fold(self, pipe: Any, *, force: bool = False, limit: float = LIMIT) -> None:
+        """Write the edit into the model.
+
+        Raises:
+            BadInput: before anything is written: another text encoder, a conditional edit, a name
+                that is taken, or an edit that would redirect one that is folded in already.
+        """
+        if self.conditional:
+            self.plain_maps()
+        with self._on(pipe, force) as model:
+            for name, maps in model.folded().items():
+                _refuse_above(limit, name, maps, self.name, self.maps)
+            model.fold(self.name, self.maps)
+
+    def unfold(self, pipe: Any) -> None:
+        """Take the edit out of the model; the weights are bit for bit as without it."""
+        model_of(pipe).unfold(self.name)
+
+    @contextmanager
+    def _on(self, pipe: Any, force: bool) -> Iterator[Any]:
+        model = model_of(pipe)
+        if not force and not model.folded():
+            self.check_encoder(model.encoder().fingerprint)
+        yield model
+
     def plain_maps(self) -> dict[str, ContextMap]:
         """The maps as plain linear maps, for folding and export.
 
@@ -54,10 +165,11 @@ class Edit:
         """
         plain = {site: m for site, m in self.maps.items() if isinstance(m, ContextMap)}
         if len(plain) != len(self.maps):
+            no = "folded into weights or written" if self.conditional else "written"
             raise BadInput(
-                f"Edit {shown(self.name)} acts only on prompts that contain its concepts, so it "
-                "cannot be folded into weights or written as a LoRA. Attach it at run time, or "
-                "solve it again with a folded solver."
+                f"Edit {shown(self.name)} acts only where its concepts are present, so it cannot "
+                f"be {no} as a LoRA. Attach it at run time, or solve it again with a linear solver "
+                "such as uce."
             )
         return plain
 
@@ -75,26 +187,36 @@ class Edit:
             )
 
 
+@contextmanager
+def applied(pipe: Any, *edits: Edit, force: bool = False, limit: float = LIMIT) -> Iterator[None]:
+    """Several edits of one pipeline for as long as the block lasts, in the order given.
+
+    Raises:
+        BadInput: another text encoder, or two edits that would redirect each other.
+    """
+    model = model_of(pipe)
+    for edit in edits:
+        edit.check_encoder(model.encoder().fingerprint, force=force)
+    check_stack(edits, limit)
+    with model.applied(*(edit.maps for edit in edits)):
+        yield
+
+
 def interference(edits: Sequence[Edit]) -> dict[tuple[str, str], float]:
     """How much each pair of edits depends on the order in which they act.
 
     Per pair, the length of ``Δ₁Δ₂ - Δ₂Δ₁`` against ``‖Δ₁‖ ‖Δ₂‖``, the largest over the sites both
-    edit: 0 when the edits do not feel each other, about 1 when one undoes or redirects the other.
-
-    Raises:
-        BadInput: when an edit is conditional; such edits act on different prompts.
+    edit with a linear map: 0 when the edits do not feel each other, about 1 when one undoes or
+    redirects the other. Maps with gates are left out: they act on different prompts.
     """
-    plain = [edit.plain_maps() for edit in edits]
-    result = {}
-    for i, one in enumerate(plain):
-        for j in range(i + 1, len(plain)):
-            sites = one.keys() & plain[j].keys()
-            found = [_commutator(one[site], plain[j][site]) for site in sorted(sites)]
-            result[edits[i].name, edits[j].name] = max(found, default=0.0)
-    return result
+    return {
+        (one.name, other.name): _interference(one.maps, other.maps)
+        for i, one in enumerate(edits)
+        for other in edits[i + 1 :]
+    }
 
 
-def check_stack(edits: Sequence[Edit], limit: float = 0.5) -> None:
+def check_stack(edits: Sequence[Edit], limit: float = LIMIT) -> None:
     """Refuse a stack of edits that would redirect each other.
 
     Args:
@@ -104,13 +226,30 @@ def check_stack(edits: Sequence[Edit], limit: float = 0.5) -> None:
     Raises:
         BadInput: naming the pair, before anything is written.
     """
-    for (first, second), value in interference(edits).items():
-        if value > limit:
-            raise BadInput(
-                f"Edits {shown(first)} and {shown(second)} interfere ({value:.2f}, limit "
-                f"{limit:.2f}): together they do not do what each does alone. "
-                "Solve their targets together as one edit."
-            )
+    for i, one in enumerate(edits):
+        for other in edits[i + 1 :]:
+            _refuse_above(limit, one.name, one.maps, other.name, other.maps)
+
+
+def _refuse_above(
+    limit: float, first: str, one: Mapping[str, Map], second: str, other: Mapping[str, Map]
+) -> None:
+    value = _interference(one, other)
+    if value > limit:
+        raise BadInput(
+            f"Edits {shown(first)} and {shown(second)} interfere ({value:.2f}, limit "
+            f"{limit:.2f}): together they do not do what each does alone. "
+            "Solve their targets together as one edit."
+        )
+
+
+def _interference(one: Mapping[str, Map], other: Mapping[str, Map]) -> float:
+    found = [0.0]
+    for site in sorted(one.keys() & other.keys()):
+        ours, theirs = one[site], other[site]
+        if isinstance(ours, ContextMap) and isinstance(theirs, ContextMap):
+            found.append(_commutator(ours, theirs))
+    return max(found)
 
 
 def _commutator(one: ContextMap, other: ContextMap) -> float:

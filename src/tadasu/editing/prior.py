@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tadasu.editing.encoder import Encoder
+from tadasu.editing.models import PRIORS
 from tadasu.errors import BadFile, BadInput, shown
 
 FORMAT = "tadasu-prior/1"
@@ -138,3 +139,14 @@ class Prior:
                 raise BadFile(f"{shown(path)} is damaged: site {shown(site)} is not finite.")
             moments[site] = Moment(total=mean.to(torch.float64) * rows, rows=rows)
         return cls(moments=moments, fingerprint=about["encoder"], captions=int(about["captions"]))
+
+
+def found_prior(fingerprint: str) -> Prior | None:
+    """The prior that was measured for a text encoder, if one came with the package."""
+    name = f"{fingerprint.removeprefix('sha256:')[:16]}.safetensors"
+    for folder in PRIORS:
+        if (folder / name).is_file():
+            prior = Prior.load(folder / name)
+            prior.check(fingerprint)
+            return prior
+    return None

@@ -43,6 +43,8 @@ class Problem:
         name_owners: which concept each name belongs to.
         others: whole contexts of the empty prompt, preserved texts and captions; the gate's
             negatives.
+        source_names: which name each row is of, an index into ``name_owners``.
+        source_offsets: how far each row is behind the name's last word; 0 is that word.
     """
 
     sources: Float[Tensor, "edits width"]
@@ -58,6 +60,8 @@ class Problem:
     seen_names: Int[Tensor, " sentences"]
     name_owners: Int[Tensor, " names"]
     others: Float[Tensor, "negatives tokens width"]
+    source_names: Int[Tensor, " edits"]
+    source_offsets: Int[Tensor, " edits"]
     prior: Moment | None = None
     gram: Float[Tensor, "width width"] | None = None
 
@@ -81,12 +85,15 @@ class Reading:
         preserve_tokens: rows of a preserved text.
         empty: what the last word of the empty prompt is (see :mod:`tadasu.editing.tokens`).
         templates: sentences each name is put into, ``{}`` marks the place.
+        hidden: rows of the text encoder's last layer before they are normalised, for solvers that
+            write into the encoder instead of the denoiser.
     """
 
     tokens: Mode = "last+tail"
     preserve_tokens: Mode = "last+tail"
     empty: Empty = "eot"
     templates: tuple[str, ...] = PLAIN
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         """Refuse templates without a place for the name."""
@@ -170,10 +177,11 @@ def head(template: str) -> str:
 
 def _all_texts(targets: Sequence[Target], reading: Reading, kept: Kept) -> list[str]:
     names = [text for target in targets for text in (*target.texts, target.anchor or "")]
-    names += [text for target in targets for text in target.attributes]
+    forms = [(form, t) for target in targets for form in target.attributes for t in target.texts]
+    names += [form.replace("{}", text) for form, text in forms]
     names += kept.texts
-    forms = [form for t in reading.templates for form in (t, head(t))]
-    return ["", *(filled(form, name) for form in forms for name in names), *kept.captions]
+    sentences = [form for t in reading.templates for form in (t, head(t))]
+    return ["", *(filled(form, name) for form in sentences for name in names), *kept.captions]
 
 
 class _Layout:
@@ -192,7 +200,8 @@ class _Layout:
         sentences = [(k, t) for k in range(len(names)) for t in self.reading.templates]
         moved = [self._moved(targets[names[k][0]], names[k][1], t) for k, t in sentences]
         owner = torch.tensor([names[k][0] for k, _ in sentences])
-        owners = owner.repeat_interleave(torch.tensor([here.shape[0] for here, _ in moved]))
+        lengths = torch.tensor([here.shape[0] for here, _ in moved])
+        owners = owner.repeat_interleave(lengths)
         places = [self._place(t, names[k][1]) for k, t in sentences]
         weight = torch.tensor([target.weight for target in targets], dtype=torch.float64)
         width = self.encoded.contexts.shape[-1]
@@ -217,6 +226,8 @@ class _Layout:
             seen_names=torch.tensor([k for k, _ in sentences]),
             name_owners=torch.tensor([owner for owner, _ in names]),
             others=self.encoded.contexts[[self.index[text] for text in others]],
+            source_names=torch.tensor([k for k, _ in sentences]).repeat_interleave(lengths),
+            source_offsets=torch.cat([torch.arange(int(length)) for length in lengths]),
         )
 
     def _place(self, template: str, text: str) -> tuple[int, tuple[Span, ...]]:
@@ -233,6 +244,14 @@ class _Layout:
     def _pairs(self, template: str, text: str, other: str) -> tuple[Tensor, Tensor]:
         source, target = self._place(template, text), self._place(template, other)
         return self.encoded.pairs(source, target, self.reading.tokens, empty=self.reading.empty)
+
+    def _in_form(self, text: str, form: str, template: str) -> Tensor:
+        """Rows of a text in another form, such as ``woman {}``, one for each row of the text."""
+        here, along = self._pairs(template, text, form.replace("{}", text))
+        if not form.endswith("{}"):
+            along[0] = here[0]  # a causal encoder has not read the words after the name there
+        rest = self._rows(template, text, self.reading.tokens)[along.shape[0] :]
+        return torch.cat([along, rest])
 
     def _moved(self, target: Target, text: str, template: str) -> tuple[Tensor, Tensor]:
         if target.attributes:
@@ -260,6 +279,10 @@ class _Layout:
         here = self._rows(template, text, self.reading.tokens)
         there = here.clone()
         for attribute, amount in target.attributes.items():
+            if "{}" in attribute:
+                step = amount * (self._in_form(text, attribute, template) - here)
+                there += step
+                continue
             # The 2023 code scales by the length of each layer's output, which no shared map can;
             # here by the length of the context row.
             along = self._pairs(template, text, attribute)[1]

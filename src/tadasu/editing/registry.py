@@ -13,14 +13,18 @@ from tadasu.errors import BadInput, UnknownName, shown
 _NOT_SOLVERS = frozenset(
     {
         "artefact",
+        "balance",
         "check",
         "context_map",
-        "debias",
         "edit",
         "encoder",
         "gated_map",
+        "layer_map",
+        "make",
         "metric",
+        "models",
         "preview",
+        "preview_words",
         "prior",
         "problem",
         "registry",
@@ -49,7 +53,7 @@ def names() -> tuple[str, ...]:
     """The public name of every solver; torch is not imported.
 
     >>> names()
-    ('conditional', 'cure', 'rece', 'speed', 'uce')
+    ('conditional', 'cure', 'layer', 'rece', 'speed', 'uce')
     """
     package = importlib.import_module("tadasu.editing")
     found = (module.name for module in pkgutil.iter_modules(package.__path__))

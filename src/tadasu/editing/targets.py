@@ -37,8 +37,9 @@ class Target:
         texts: every name of the concept, in every language.
         anchor: text whose meaning takes the concept's place; ``""`` is the empty prompt, None is
             the mean of the preserved texts (the smallest change that removes the concept).
-        attributes: for debiasing, how much of each attribute is added, as a fraction of the
-            concept row's own length; negative takes away.
+        attributes: for debiasing, how much of each attribute is added; negative takes away. A form
+            such as ``woman {}`` is a fraction of the way to the concept in that form (1 is the
+            whole way); a plain word is a fraction of the concept row's own length.
         weight: how much this concept counts against the others; 1 is the usual.
     """
 

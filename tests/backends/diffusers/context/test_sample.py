@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tadasu.backends.diffusers.context.sample import PipelineDraw
-from tadasu.editing.debias import Loop
+from tadasu.editing.balance import Loop
 
 
 class Bright:

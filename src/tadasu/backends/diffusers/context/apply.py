@@ -7,14 +7,16 @@ when the block ends the hooks are gone and pictures are the same bits as before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tadasu.backends.diffusers.context.fold import matching
+from tadasu.backends.diffusers.context.layer import inserted
 from tadasu.editing.context_map import ContextMap
+from tadasu.editing.layer_map import LayerMap
 
 
 class Movable(Protocol):
@@ -41,24 +43,25 @@ def applied(pipe: Any, *edits: Mapping[str, Movable]) -> Iterator[None]:
     Raises:
         BadInput: when a site or a width does not fit; nothing is hooked then.
     """
+    layers = [edit for maps in edits for edit in maps.values() if isinstance(edit, LayerMap)]
     chains: dict[str, list[Movable]] = {}
     places = {}
     for maps in edits:
-        for site, port in matching(pipe, maps):
+        moving = {site: edit for site, edit in maps.items() if not isinstance(edit, LayerMap)}
+        for site, port in matching(pipe, moving):
             places[port.path] = (site, port)
-        for site, edit in maps.items():
+        for site, edit in moving.items():
             chains.setdefault(site, []).append(edit)
-    hooks = []
-    try:
+    with ExitStack() as stack:
+        for edit in layers:
+            stack.enter_context(inserted(pipe, edit))
         for site in chains:
             moved = _Moved(chains[site])
             for where, port in places.values():
                 if where == site:
-                    hooks.append(port.layer.register_forward_pre_hook(moved.hook(port.width)))
+                    hook = port.layer.register_forward_pre_hook(moved.hook(port.width))
+                    stack.callback(hook.remove)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 class _Moved:

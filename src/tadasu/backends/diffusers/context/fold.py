@@ -1,4 +1,4 @@
-"""Folding edits into a denoiser's weights, and taking them out bit for bit.
+"""Folding edits into a model's weights, and taking them out bit for bit.
 
 The first fold keeps a copy of the weights it touches. Every later fold or unfold is computed from
 that copy, so edits can be taken out in any order, nothing accumulates rounding, and when the last
@@ -15,11 +15,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tadasu.backends.diffusers.context import layer
 from tadasu.backends.diffusers.context.ports import Port, denoiser_of, ports
-from tadasu.editing.context_map import ContextMap
+from tadasu.editing.context_map import ContextMap, Folder
+from tadasu.editing.layer_map import LayerMap
 from tadasu.errors import BadInput, shown
 
-Maps = Mapping[str, ContextMap]
+Maps = Mapping[str, Any]
 
 
 @dataclass(eq=False)
@@ -34,21 +36,36 @@ _FOLDED: WeakKeyDictionary[nn.Module, _Folded] = WeakKeyDictionary()
 
 
 def fold(pipe: Any, name: str, maps: Maps) -> None:
-    """Write an edit into the weights of a pipeline's denoiser.
+    """Write an edit into the weights of a pipeline's denoiser, or into its text encoder.
 
     Args:
         pipe: any supported pipeline.
         name: by which the edit is taken out again.
-        maps: a context map per site.
+        maps: per site a context map, or the map of one more layer of the text encoder.
 
     Raises:
         BadInput: before anything is written, when the name is taken, a site is unknown, a width
-            does not fit, or a layer is wrapped.
+            does not fit, a layer is wrapped, or a map acts at run time only.
     """
     state = _FOLDED.setdefault(denoiser_of(pipe), _Folded())
     if name in state.edits:
         raise BadInput(f"An edit named {shown(name)} is already folded in; unfold it first.")
-    _rewrite(pipe, state, {**state.edits, name: maps})
+    for site, found in maps.items():
+        if not isinstance(found, ContextMap | LayerMap):
+            raise BadInput(
+                f"The {site} map of {shown(name)} acts only where its concepts are present, which "
+                "no weight can. Use it at run time, or solve it again with a folded solver."
+            )
+    linear, layers = _split(maps)
+    matching(pipe, linear)
+    for edit in layers:
+        layer.add(pipe, name, edit)
+    try:
+        _rewrite(pipe, state, {**state.edits, name: maps})
+    except BadInput:
+        if layers:
+            layer.remove(pipe, name)
+        raise
 
 
 def unfold(pipe: Any, name: str) -> None:
@@ -60,13 +77,20 @@ def unfold(pipe: Any, name: str) -> None:
     state = _FOLDED.get(denoiser_of(pipe))
     if state is None or name not in state.edits:
         raise BadInput(f"No edit named {shown(name)} is folded into this model.")
+    if _split(state.edits[name])[1]:
+        layer.remove(pipe, name)
     _rewrite(pipe, state, {key: maps for key, maps in state.edits.items() if key != name})
 
 
-def folded(pipe: Any) -> tuple[str, ...]:
-    """Names of the edits folded into a pipeline's denoiser, first one first."""
+def folded(pipe: Any) -> Mapping[str, Maps]:
+    """Edits folded into a pipeline, the first one first."""
     state = _FOLDED.get(denoiser_of(pipe))
-    return tuple(state.edits) if state else ()
+    return dict(state.edits) if state else {}
+
+
+def _split(maps: Maps) -> tuple[dict[str, ContextMap], list[LayerMap]]:
+    linear = {site: m for site, m in maps.items() if isinstance(m, ContextMap)}
+    return linear, [m for m in maps.values() if isinstance(m, LayerMap)]
 
 
 def matching(pipe: Any, maps: Mapping[str, Any]) -> list[tuple[str, Port]]:
@@ -90,7 +114,8 @@ def matching(pipe: Any, maps: Mapping[str, Any]) -> list[tuple[str, Port]]:
     return [(site, port) for site in maps for port in found[site]]
 
 
-def _rewrite(pipe: Any, state: _Folded, edits: Mapping[str, Maps]) -> None:
+def _rewrite(pipe: Any, state: _Folded, every: Mapping[str, Maps]) -> None:
+    edits = {name: _split(maps)[0] for name, maps in every.items()}
     for maps in edits.values():
         for _, port in matching(pipe, maps):
             _ = port.weight
@@ -99,30 +124,27 @@ def _rewrite(pipe: Any, state: _Folded, edits: Mapping[str, Maps]) -> None:
     for _, port in touched:
         state.originals.setdefault(port.path, port.weight.detach().clone())
     total = {site: _total(edits.values(), site) for site in sites}
-    wanted = {port.path: (total[site], port) for site, port in touched}
+    wanted = {port.path: (site, port) for site, port in touched}
     modules = dict(denoiser_of(pipe).named_modules())
+    ready: dict[tuple[str, torch.dtype, torch.device], Folder] = {}
     with torch.no_grad():
         for path, original in state.originals.items():
             weight = modules[path].get_parameter("weight")
+            weight.copy_(original)
             if path in wanted:
-                edit, port = wanted[path]
-                weight.copy_(_folded_weight(edit, original, port.width))
-            else:
-                weight.copy_(original)
-    state.edits = dict(edits)
-    if not edits:
+                site, port = wanted[path]
+                key = (site, original.dtype, original.device)
+                if key not in ready:
+                    ready[key] = total[site].folder(original.dtype, original.device)
+                ready[key](original[:, : port.width], out=weight[:, : port.width])
+    state.edits = dict(every)
+    if not every:
         state.originals.clear()
 
 
-def _total(edits: Iterable[Maps], site: str) -> ContextMap:
+def _total(edits: Iterable[Mapping[str, ContextMap]], site: str) -> ContextMap:
     found = [maps[site] for maps in edits if site in maps]
     result = found[0]
     for later in found[1:]:
         result = result.then(later)
-    return result
-
-
-def _folded_weight(edit: ContextMap, original: Tensor, width: int) -> Tensor:
-    result = original.clone()
-    result[:, :width] = edit.fold(original[:, :width])
     return result

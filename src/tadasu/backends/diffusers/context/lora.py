@@ -22,7 +22,7 @@ from tadasu.errors import BadInput, UnknownName
 Layout = Literal["diffusers", "kohya"]
 
 
-def tensors(pipe: Any, maps: Maps, layout: Layout) -> dict[str, Tensor]:
+def tensors(pipe: Any, maps: Maps, layout: str) -> dict[str, Tensor]:
     """The file's tensors, float32.
 
     Args:
@@ -53,7 +53,7 @@ def tensors(pipe: Any, maps: Maps, layout: Layout) -> dict[str, Tensor]:
     return result
 
 
-def export(pipe: Any, maps: Maps, path: str | Path, layout: Layout = "diffusers") -> None:
+def export(pipe: Any, maps: Maps, path: str | Path, layout: str = "diffusers") -> None:
     """Write a LoRA file that ``pipe.load_lora_weights`` reads."""
     save_file(tensors(pipe, maps, layout), str(path), metadata={"format": "pt"})
 
@@ -69,7 +69,7 @@ def factors(edit: ContextMap, port: Port) -> tuple[Tensor, Tensor]:
     return (down * size[:, None]).float().contiguous(), (up / size).float().contiguous()
 
 
-def _check(pipe: Any, maps: Mapping[str, object], layout: Layout) -> None:
+def _check(pipe: Any, maps: Mapping[str, object], layout: str) -> None:
     for site, edit in maps.items():
         if not isinstance(edit, ContextMap):
             raise BadInput(

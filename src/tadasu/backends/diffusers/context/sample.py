@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from tadasu.backends.diffusers.context.apply import applied
-from tadasu.backends.diffusers.context.solve import Options, debias
-from tadasu.editing.debias import Amounts
+from tadasu.editing.balance import Amounts
 from tadasu.editing.edit import Edit
+from tadasu.editing.make import Options, debias
 
 #: Pictures to, for each, the attribute values that are seen in it.
 Judge = Callable[[Sequence[Image.Image]], Sequence[frozenset[str]]]
@@ -21,12 +21,15 @@ Judge = Callable[[Sequence[Image.Image]], Sequence[frozenset[str]]]
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineDraw:
-    """What :meth:`tadasu.editing.debias.Loop.run` needs, made from a pipeline and a judge.
+    """What :meth:`tadasu.editing.balance.Loop.run` needs, made from a pipeline and a judge.
 
     Args:
         pipe: the model; it is left as it was.
         judge: sees attribute values in pictures.
         template: sentence that every concept is drawn in.
+        forms: per attribute value the text that stands for it, such as ``woman {}``; the value
+            itself where none is given.
+        guidance_scale: of classifier-free guidance; None is the pipeline's own.
         options: how the edit is solved; concepts without amounts join its preserve list.
         steps: denoising steps.
         batch: pictures drawn together.
@@ -35,6 +38,8 @@ class PipelineDraw:
     pipe: Any
     judge: Judge
     template: str = "a {}"
+    forms: Mapping[str, str] = field(default_factory=dict)
+    guidance_scale: float | None = None
     options: Options = field(default_factory=Options)
     steps: int = 20
     batch: int = 16
@@ -52,16 +57,24 @@ class PipelineDraw:
         others = tuple(c for c in concepts if c not in amounts)
         kept = tuple(dict.fromkeys((*self.options.preserve, *others)))
         kept = tuple(text for text in kept if text not in amounts)
-        return debias(self.pipe, amounts, options=replace(self.options, preserve=kept))
+        formed = {
+            concept: {self.forms.get(value, value): amount for value, amount in given.items()}
+            for concept, given in amounts.items()
+        }
+        return debias(self.pipe, formed, options=replace(self.options, preserve=kept))
 
     def _judged(self, concept: str, n: int, seed: int) -> list[frozenset[str]]:
         prompt = self.template.replace("{}", concept)
+        scale = {} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}
         seen: list[frozenset[str]] = []
         for start in range(0, n, self.batch):
             seeds = range(seed + start, seed + min(start + self.batch, n))
             generators = [torch.Generator().manual_seed(each) for each in seeds]
             made = self.pipe(
-                [prompt] * len(generators), num_inference_steps=self.steps, generator=generators
+                [prompt] * len(generators),
+                num_inference_steps=self.steps,
+                generator=generators,
+                **scale,
             )
             seen += self.judge(made.images)
         return seen

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tadasu.backends.diffusers.context.layer import SITE, layers_of, own
 from tadasu.editing.encoder import POOLED, Encoded
 from tadasu.editing.tokens import Span, span
 from tadasu.errors import BadInput
@@ -96,12 +97,51 @@ class PipelineEncoder:
         return tuple(zip(*columns, strict=True))
 
 
+class HiddenEncoder:
+    """Rows of a CLIP text encoder's last layer before they are normalised, at the site ``layer``.
+
+    Args:
+        pipe: a Stable Diffusion 1.x or 2.x pipeline.
+        batch: texts per forward.
+
+    Raises:
+        BadInput: when the pipeline has other text encoders.
+    """
+
+    def __init__(self, pipe: Any, *, batch: int = 32) -> None:
+        layers_of(pipe)
+        self._pipe, self._batch = pipe, batch
+
+    @property
+    def fingerprint(self) -> str:
+        """See :func:`fingerprint`."""
+        return fingerprint(self._pipe)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Mapping[str, Encoded]:
+        """Rows of all texts, on the CPU, in float32 or better."""
+        listed, pipe = list(texts), self._pipe
+        parts = []
+        for i in range(0, len(listed), self._batch):
+            ids = pipe.tokenizer(
+                listed[i : i + self._batch],
+                padding="max_length",
+                max_length=pipe.tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            out = pipe.text_encoder(ids.to(pipe.text_encoder.device), output_hidden_states=True)
+            parts.append(_plain(out.hidden_states[-1]))
+        spans = tuple((where,) for where in _word_spans(pipe.tokenizer, listed))
+        return {SITE: Encoded(contexts=torch.cat(parts), spans=spans)}
+
+
 def fingerprint(pipe: Any) -> str:
     """Content hash of all text encoders and tokenizers of a pipeline.
 
     Hashes every parameter's name and shape, up to 4,096 evenly spaced values of it rounded to half
     precision (so that a half-precision copy of an encoder is the same encoder), and every
-    tokenizer's vocabulary.
+    tokenizer's vocabulary. Layers that an edit added to this object are not counted.
     """
     digest = hashlib.sha256()
     for name in ENCODERS:
@@ -118,6 +158,8 @@ def fingerprint(pipe: Any) -> str:
 
 def _add_parameters(digest: Any, name: str, encoder: nn.Module) -> None:
     for key, value in sorted(encoder.state_dict().items()):
+        if own(key, encoder):
+            continue
         flat = value.detach().reshape(-1)
         some = flat[:: max(1, flat.numel() // SAMPLED)].to("cpu", torch.float16)
         digest.update(f"{name}.{key}:{tuple(value.shape)}".encode())

@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tadasu.backends.diffusers.context.ports import gram, ports
-from tadasu.backends.diffusers.context.text import PipelineEncoder
 from tadasu.editing import targets as wanted
 from tadasu.editing.check import Check, check
 from tadasu.editing.edit import Edit
 from tadasu.editing.encoder import Encoder
-from tadasu.editing.prior import Prior
+from tadasu.editing.models import model_of
+from tadasu.editing.prior import Prior, found_prior
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
 from tadasu.editing.registry import parse
 from tadasu.editing.targets import Named, Target
+
+#: A measured prior, or texts that must stay.
+Preserve = Prior | Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,8 @@ class Options:
         solver: ``uce``, ``uce:v1``, ``rece``, ``conditional``, … or a solver object.
         preserve: texts that must stay.
         captions: ordinary prompts, for the presence gate and the drift of the self-check.
-        prior: measured second moments.
+        prior: measured second moments; None takes the one that was measured for this text encoder,
+            where one is known (:func:`tadasu.editing.prior.found_prior`).
         reading: token modes and templates; None is the solver's own.
         sequence_length: T5 rows for SD3 and Flux.
     """
@@ -40,35 +43,82 @@ class Options:
     reading: Reading | None = None
     sequence_length: int | None = None
 
+    def kept(self, preserve: Preserve) -> Options:
+        """With one more prior or list of texts that must stay."""
+        if isinstance(preserve, Prior):
+            return dataclasses.replace(self, prior=preserve)
+        return dataclasses.replace(self, preserve=(*self.preserve, *preserve))
+
+    @property
+    def method(self) -> Any:
+        """The solver object."""
+        return parse(self.solver) if isinstance(self.solver, str) else self.solver
+
+    @property
+    def read(self) -> Reading:
+        """How texts are read."""
+        own: Reading = self.method.reading
+        return self.reading or own
+
 
 def erase(
     pipe: Any,
     concepts: Iterable[str | Named],
     *,
     anchor: str | None = "",
+    preserve: Preserve = (),
     options: Options | None = None,
 ) -> Edit:
-    """Make each concept mean the anchor, by default nothing."""
-    return solve(pipe, wanted.erase(concepts, anchor), options)
+    """Make each concept mean the anchor, by default nothing.
+
+    Args:
+        pipe: any pipeline that can be edited; it is left as it is.
+        concepts: words, or concepts with all their names in all their languages.
+        anchor: text whose meaning takes their place; None is the mean of the preserved texts.
+        preserve: what must stay: a measured prior, or texts.
+        options: everything else.
+
+    Raises:
+        BadInput: as :func:`solve`.
+    """
+    return solve(pipe, wanted.erase(concepts, anchor), (options or Options()).kept(preserve))
 
 
-def replace(pipe: Any, pairs: Mapping[str, str], *, options: Options | None = None) -> Edit:
-    """Make each key mean its value."""
-    return solve(pipe, wanted.replace(pairs), options)
+def replace(
+    pipe: Any,
+    pairs: Mapping[str, str],
+    *,
+    preserve: Preserve = (),
+    options: Options | None = None,
+) -> Edit:
+    """Make each key mean its value; otherwise as :func:`erase`."""
+    return solve(pipe, wanted.replace(pairs), (options or Options()).kept(preserve))
 
 
 def moderate(
-    pipe: Any, concepts: Iterable[Named], hazard: str, *, options: Options | None = None
+    pipe: Any,
+    concepts: Iterable[Named],
+    hazard: str,
+    *,
+    preserve: Preserve = (),
+    options: Options | None = None,
 ) -> Edit:
-    """Make every concept of one hazard mean nothing."""
-    return solve(pipe, wanted.moderate(concepts, hazard), options)
+    """Make every concept of one hazard mean nothing; otherwise as :func:`erase`."""
+    return solve(pipe, wanted.moderate(concepts, hazard), (options or Options()).kept(preserve))
 
 
 def debias(
-    pipe: Any, amounts: Mapping[str, Mapping[str, float]], *, options: Options | None = None
+    pipe: Any,
+    amounts: Mapping[str, Mapping[str, float]],
+    *,
+    preserve: Preserve = (),
+    options: Options | None = None,
 ) -> Edit:
-    """Give each concept some of each attribute; the loop that finds the amounts is ``debias``."""
-    return solve(pipe, wanted.debias(amounts), options)
+    """Give each concept some of each attribute; otherwise as :func:`erase`.
+
+    How much it needs is found by :class:`tadasu.editing.balance.Loop`.
+    """
+    return solve(pipe, wanted.debias(amounts), (options or Options()).kept(preserve))
 
 
 def solve(pipe: Any, targets: Sequence[Target], options: Options | None = None) -> Edit:
@@ -79,9 +129,11 @@ def solve(pipe: Any, targets: Sequence[Target], options: Options | None = None) 
             another encoder, or when the system is singular; nothing is changed on the pipeline.
     """
     options = options or Options()
-    solver = parse(options.solver) if isinstance(options.solver, str) else options.solver
-    encoder = PipelineEncoder(pipe, sequence_length=options.sequence_length)
-    problems = pose(pipe, targets, options, encoder=encoder)
+    model, solver = model_of(pipe), options.method
+    encoder = model.encoder(sequence_length=options.sequence_length, hidden=options.read.hidden)
+    if options.prior is None and not options.read.hidden:
+        options = dataclasses.replace(options, prior=found_prior(encoder.fingerprint))
+    problems = pose(encoder, model.grams(), targets, options)
     maps = {site: solver.solve(problem) for site, problem in problems.items()}
     checks = measure(encoder, maps, problems, (*options.preserve, *options.captions))
     return Edit(
@@ -95,18 +147,20 @@ def solve(pipe: Any, targets: Sequence[Target], options: Options | None = None) 
 
 
 def pose(
-    pipe: Any, targets: Sequence[Target], options: Options, *, encoder: Encoder
+    encoder: Encoder,
+    grams: Mapping[str, Any],
+    targets: Sequence[Target],
+    options: Options,
 ) -> dict[str, Problem]:
-    """The problem of every site, with the projections' ``WᵀW``."""
-    solver = parse(options.solver) if isinstance(options.solver, str) else options.solver
+    """The problem of every site."""
     return assemble(
         encoder,
         targets,
-        reading=options.reading or solver.reading,
+        reading=options.read,
         kept=Kept(
             texts=tuple(options.preserve), captions=tuple(options.captions), prior=options.prior
         ),
-        grams={site: gram(some) for site, some in ports(pipe).items()},
+        grams=grams,
     )
 
 
@@ -125,13 +179,25 @@ def measure(
     return {site: check(maps[site], problems[site], rows[site]) for site in maps}
 
 
+def remeasure(
+    pipe: Any, edit: Edit, held_out: Sequence[str] = (), *, force: bool = False
+) -> dict[str, Check]:
+    """The self-check of an edit again, on a model and with other held-out texts.
+
+    Raises:
+        BadInput: when the model has another text encoder, unless ``force`` is given.
+    """
+    encoder, problems = from_recipe(pipe, edit, force=force)
+    return measure(encoder, edit.maps, problems, (*edit.recipe["preserve"], *held_out))
+
+
 def recipe(solver: Any, targets: Sequence[Target], options: Options) -> dict[str, Any]:
     """Enough to make the edit again, as JSON."""
     prior = options.prior
     return {
         "solver": type(solver).__name__,
         "parameters": dataclasses.asdict(solver),
-        "reading": dataclasses.asdict(options.reading or solver.reading),
+        "reading": dataclasses.asdict(options.read),
         "targets": [dataclasses.asdict(target) for target in targets],
         "preserve": list(options.preserve),
         "captions": len(options.captions),
@@ -148,13 +214,10 @@ def from_recipe(
     Raises:
         BadInput: when the model has another text encoder, unless ``force`` is given.
     """
-    made = edit.recipe
-    encoder = PipelineEncoder(pipe, sequence_length=made["sequence_length"])
+    made, model = edit.recipe, model_of(pipe)
+    reading = Reading(**{**made["reading"], "templates": tuple(made["reading"]["templates"])})
+    encoder = model.encoder(sequence_length=made["sequence_length"], hidden=reading.hidden)
     edit.check_encoder(encoder.fingerprint, force=force)
-    reading = dict(made["reading"])
-    options = Options(
-        preserve=tuple(made["preserve"]),
-        reading=Reading(**{**reading, "templates": tuple(reading["templates"])}),
-    )
+    options = Options(preserve=tuple(made["preserve"]), reading=reading)
     targets = [Target(**{**given, "texts": tuple(given["texts"])}) for given in made["targets"]]
-    return encoder, pose(pipe, targets, options, encoder=encoder)
+    return encoder, pose(encoder, model.grams(), targets, options)

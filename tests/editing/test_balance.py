@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from tadasu.editing.debias import Amounts, Balance, Loop, mean_gap
+from tadasu.editing.balance import Amounts, Balance, Loop, mean_gap
 from tadasu.errors import BadInput, RunFailed
 
 GENDER = {"gender": {"man": 0.5, "woman": 0.5}}

@@ -1,0 +1,162 @@
+"""Layer: an edit as one more layer of the text encoder, closed unless a row carries the concept.
+
+A linear map of width d cannot keep hundreds of directions and remove a hundred others. A gate can:
+being told from a few hundred others by one linear threshold is easy at any width. So each name
+gets two gates, one for its own row and one for the rows after it, and an open gate adds the
+concept's move to the row. That is a feed-forward block, hence one more layer of the text encoder
+whose attention is silent, and it survives in a model folder that others load.
+
+* gates: the linear functional that is 1 on the rows of its name and least on the rows of everything
+  that must stay and of the other names; shut up to what the texts to be kept reach;
+* moves: one ridge regression of all gates together onto where the rows shall go, so that gates that
+  open together do not push twice.
+
+After T-Patcher (Huang et al., ICLR 2023, arXiv 2301.09785), which adds trained neurons to language
+models, and our own ``conditional``; here both steps are closed form. Not a linear map: it cannot be
+written as a LoRA.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import layer_norm
+
+from tadasu.editing.layer_map import LayerMap
+from tadasu.editing.metric import cholesky
+from tadasu.editing.problem import Problem, Reading
+from tadasu.errors import BadInput
+
+CHUNK = 64
+NARROW = 0.02
+# Encoders round differently in batches of another size; that may not open a gate.
+ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerEditing:
+    """Gates and moves in closed form.
+
+    Args:
+        ramp: where between shut and the least of a name's own rows its gate is fully open; small
+            opens early and erases harder.
+        quantile: share of the rows to be kept for which a gate must be completely shut.
+        ridge: of the gates, as a fraction of the rows' mean square.
+        reading: token modes and templates; always rows of the last layer.
+    """
+
+    ramp: float = 0.3
+    quantile: float = 1.0
+    ridge: float = 1e-3
+    reading: Reading = field(
+        default_factory=lambda: Reading(hidden=True, templates=("{}", "a {}", "a picture of a {}"))
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds outside their range."""
+        if not (0 < self.quantile <= 1 and 0 < self.ramp <= 1 and self.ridge > 0):
+            raise BadInput("quantile and ramp are above 0 and at most 1, ridge is above 0.")
+        if not self.reading.hidden:
+            raise BadInput("The layer solver reads hidden rows: Reading(hidden=True).")
+
+    def solve(self, problem: Problem) -> LayerMap:
+        """The map of the last layer's rows.
+
+        Raises:
+            BadInput: when there is no preserved text or caption to keep the gates shut for.
+        """
+        if problem.others.shape[0] < 2:  # the empty prompt is always there
+            raise BadInput(
+                "The gates need texts for which they stay shut: give a preserve list or captions."
+            )
+        groups = _groups(problem)
+        own = [_normal(problem.sources[rows]) for rows in groups]
+        filters = self._filters(own, problem.others)
+        shut = quantile(_reached(problem.others, filters), self.quantile) + ROUNDING
+        least = torch.stack([(u @ f).min() for u, f in zip(own, filters.T, strict=True)])
+        margins = least - shut
+        span = margins.clamp_min(NARROW)  # a gate that cannot tell fails towards erasing
+        shut = least - span
+        found = LayerMap(
+            filters=filters,
+            shut=shut,
+            open=shut + self.ramp * span,
+            moves=torch.zeros(len(groups), problem.width, dtype=torch.float64),
+            owners=torch.stack([problem.owners[rows[0]] for rows in groups]),
+            margins=margins,
+            concepts=problem.concepts,
+        )
+        return _with_moves(found, problem)
+
+    def _filters(
+        self, own: list[Tensor], others: Float[Tensor, "texts tokens width"]
+    ) -> Float[Tensor, "width gates"]:
+        """Least squares: 1 on a name's own rows, 0 on all that stays and, less, on other names."""
+        parts = [u.T @ u / u.shape[0] for u in own]
+        cost = sum(parts) / len(parts) + _second_moment(others)
+        width = cost.shape[0]
+        cost = cost + self.ridge * float(cost.trace()) / width * torch.eye(width, dtype=cost.dtype)
+        fitted = [_fitted(cost + p, u) for p, u in zip(parts, own, strict=True)]
+        return torch.stack(fitted, 1)
+
+
+def quantile(values: Float[Tensor, "rows gates"], share: float) -> Float[Tensor, " gates"]:
+    """Per gate, the value that a share of the rows does not pass.
+
+    >>> import torch
+    >>> quantile(torch.tensor([[1.0], [2.0], [3.0], [4.0]]), 0.75).tolist()
+    [3.0]
+    """
+    rank = max(1, round(share * values.shape[0]))
+    return values.kthvalue(rank, dim=0).values
+
+
+def _normal(rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+    return layer_norm(rows, (rows.shape[-1],))
+
+
+def _fitted(cost: Float[Tensor, "width width"], own: Float[Tensor, "rows width"]) -> Tensor:
+    """The filter that is 1 on its own rows, as nearly as the cost lets it; scaled to their mean."""
+    metric = cholesky(cost)
+    found: Tensor = metric.back(metric.whiten(own.mean(0)[:, None]))[:, 0]
+    return found / (own @ found).mean()
+
+
+def _second_moment(others: Float[Tensor, "texts tokens width"]) -> Float[Tensor, "width width"]:
+    total = torch.zeros(others.shape[2], others.shape[2], dtype=torch.float64)
+    for part in torch.split(others, CHUNK):
+        rows = _normal(part).flatten(0, 1)
+        total += rows.T @ rows
+    return total / (others.shape[0] * others.shape[1])
+
+
+def _reached(
+    others: Float[Tensor, "texts tokens width"], filters: Float[Tensor, "width gates"]
+) -> Float[Tensor, "texts gates"]:
+    """The largest value of any row of each text."""
+    thin = filters.to(others.dtype)
+    parts = [(_normal(part) @ thin).amax(1) for part in torch.split(others, CHUNK)]
+    return torch.cat(parts).to(torch.float64)
+
+
+def _groups(problem: Problem) -> list[Tensor]:
+    """Rows of each gate: a name's own rows, and the rows after it."""
+    groups = []
+    for name in range(len(problem.name_owners)):
+        for own in (problem.source_offsets == 0, problem.source_offsets > 0):
+            rows = ((problem.source_names == name) & own).nonzero()[:, 0]
+            if len(rows):
+                groups.append(rows)
+    return groups
+
+
+def _with_moves(found: LayerMap, problem: Problem) -> LayerMap:
+    gates = found.gated(problem.sources)
+    small = gates.T @ gates
+    ridge = 1e-3 * small.diagonal().mean().clamp_min(1e-12)
+    metric = cholesky(small + ridge * torch.eye(len(small), dtype=torch.float64))
+    moves = metric.back(metric.whiten(gates.T @ problem.moves))
+    return LayerMap(**{**vars(found), "moves": moves})
