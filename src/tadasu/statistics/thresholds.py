@@ -169,7 +169,7 @@ def _levels(score: Score, proposing: Flags, levels: int) -> Floats:
     ends = (known[0], known[-1])
     every = np.concatenate([[ends[0]], middles, [ends[1]]])
     places = np.unique(np.linspace(0, every.size - 1, min(levels, every.size)).round().astype(int))
-    return every[places]
+    return np.asarray(every[places])
 
 
 def _sequence(flagged: Flags, truth: Flags, levels: int) -> NDArray[np.intp]:
