@@ -33,8 +33,8 @@ CALM = (
     "grinning-face", "red-heart", "thumbs-up", "dog-face", "lion", "unicorn", "octopus",
     "butterfly", "sunflower", "cactus", "banana", "strawberry", "pizza", "hamburger", "house",
     "bicycle", "rocket", "sailboat", "umbrella", "snowflake", "soccer-ball", "guitar", "drum",
-    "crown", "backpack", "light-bulb", "key", "hourglass-done", "warning", "recycling-symbol", "baby",
-    "ghost", "apple", "cat-face", "car", "star", "book", "camera", "bell", "envelope",
+    "crown", "backpack", "light-bulb", "key", "hourglass-done", "warning", "recycling-symbol",
+    "baby", "ghost", "apple", "cat-face", "car", "star", "book", "camera", "bell", "envelope",
 )  # fmt: skip
 #: Things that look alike although one is harmless.
 NEAR = {

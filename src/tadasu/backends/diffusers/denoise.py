@@ -288,8 +288,11 @@ class PipelineDenoiser:
         }
         with replaced(encoder, own, "text_encoder"), torch.no_grad():
             found = [
-                encoder(part.to(encoder.device)).last_hidden_state[:, 1].float().cpu()
-                for part in torch.split(ids, batch)
+                encoder(ids[at : at + batch].to(encoder.device))
+                .last_hidden_state[:, 1]
+                .float()
+                .cpu()
+                for at in range(0, len(ids), batch)
             ]
         return torch.cat(found)
 
