@@ -5,11 +5,13 @@ compared word by word, so "grape" holds no other word; Japanese, Chinese, Korean
 are compared as substrings, with a boundary where a short name would otherwise be found inside
 other words. Found besides the plain name: plurals, possessives and verb forms of English words,
 digits and signs for letters ("p1st0l"), stretched letters ("guuun"), letters spelled out
-("p.i.s.t.o.l", "p i s t o l"), punctuation inside a word ("pis-tol") and words run together.
+("p.i.s.t.o.l", "p i s t o l"), punctuation inside a word ("pis-tol"), words run together, words
+cut by a space ("pis tol"), signs for letters ("p*stol") and single slips ("pitsol").
 
-Not found: words cut by a space ("pis tol"), misspellings, and other words for the same thing;
-those are for `tadasu.detectors.meaning`. There are no regular expressions made from names, and
-the time grows linearly with the text.
+Pieces and slips count only where English does not know the word ("sat an", "pistil"), so words
+cut into two words ("over dose") are not found, nor are slips in words of four letters, two slips
+in one word, or other words for the same thing; those are for `tadasu.detectors.meaning`. There
+are no regular expressions made from names, and the time grows linearly with the text.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from typing import Literal
 from tadasu.concepts import Concept
 from tadasu.detectors.folding import Folded, fold
 from tadasu.detectors.inflection import inflected
+from tadasu.detectors.repair import SIGNS, Repair, is_word
 
-How = Literal["plain", "joined", "substituted", "spelled out"]
+How = Literal["plain", "joined", "substituted", "spelled out", "cut", "masked", "misspelt"]
 NAME = "names"
 UNIT = "match"
 
@@ -35,18 +38,25 @@ _DENSE = (
 _WORD = re.compile(rf"(?:[^\W_{_DENSE}]|[@$!|+€£])+")
 _DENSE_ONE = re.compile(rf"(?![\u3000-\u3004\u3008-\u301f\u30fb])[{_DENSE}]")
 _GAP = re.compile(r"[\s\-_'’.·*~]{1,3}")
+_BLANK = re.compile(r"[^\S\n]{1,3}")
 _BREAK = re.compile(r"[.·*~]\s|\n\s*\n")
+_MASKED_WORD = re.compile(
+    rf"(?:{_WORD.pattern})(?:[{re.escape(SIGNS)}]{{1,3}}(?:{_WORD.pattern}))*"
+)
 _SPELLING_GAP = re.compile(r"[\W_]{1,3}")
 _INNER_GAP = re.compile(r"[.\-_*·~/\\]")
 _SIGNS = "@$!|+€£"
 _LEET = {"0": "o", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "9": "g", "@": "a"}
 _LEET |= {"$": "s", "+": "t", "€": "e", "£": "l", "!": "i"}
+_EITHER = "1|"
 _AS_I = str.maketrans(_LEET | {"1": "i", "|": "i"})
 _AS_L = str.maketrans(_LEET | {"1": "l", "|": "l"})
 _STRETCHED = re.compile(r"(\w)\1{2,}")
 _DIGITS = "0123456789"
 _LONGEST_SPELLED = 40
 _SHORTEST_JOINED = 4
+_MOST_PIECES = 4
+_MOST_EITHER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +107,15 @@ class _Node:
         if entry not in node.ends:
             node.ends.append(entry)
 
+    def steps(self) -> set[str]:
+        """Every step that any path takes."""
+        found, waiting = set(), [self]
+        while waiting:
+            node = waiting.pop()
+            found |= set(node.next)
+            waiting += node.next.values()
+        return found
+
 
 class Lexicon:
     """The names of some concepts, made ready once for many texts.
@@ -122,6 +141,7 @@ class Lexicon:
                 self._excused_dense,
                 joined=False,
             )
+        self._repair = Repair({*self._joined, *self._words.steps()})
 
     def find(self, text: str) -> list[NameHit]:
         """Every name in the text, in the order of the text.
@@ -133,6 +153,8 @@ class Lexicon:
         found = [
             *self._plain(folded, self._words, self._dense, hidden=True),
             *self._spelled(folded),
+            *self._mended(folded),
+            *self._cut(folded),
         ]
         excused = [*self._plain(folded, self._excused_words, self._excused_dense, hidden=False)]
         kept = [hit for hit in found if not any(_inside(hit, phrase) for phrase in excused)]
@@ -191,6 +213,41 @@ class Lexicon:
         for run in _runs(text, letters, _SPELLING_GAP, single=True):
             yield from _dense_letters(folded, run, self._dense)
 
+    def _mended(self, folded: Folded) -> Iterator[NameHit]:
+        """Names of which at least one word has a slip or signs for letters."""
+        words = [
+            _Word(text=match.group(), start=match.start(), end=match.end())
+            for match in _MASKED_WORD.finditer(folded.text)
+        ]
+        broken = [self._mends(word.text) for word in words]
+        readings = [
+            {**_as_it_stands(word.text), **mends} for word, mends in zip(words, broken, strict=True)
+        ]
+        for first, word in enumerate(words):
+            for hit in _walk(folded, words, readings, self._words, first):
+                if hit.how != "plain":
+                    yield hit
+            for reading, how in broken[first].items():
+                for entry in self._joined.get(reading, ()):
+                    yield _hit(folded, entry, word.start, word.end, how)
+
+    def _mends(self, token: str) -> dict[str, How]:
+        masked: dict[str, How] = dict.fromkeys(self._repair.masked(token), "masked")
+        return masked or dict.fromkeys(self._repair.slips(token), "misspelt")
+
+    def _cut(self, folded: Folded) -> Iterator[NameHit]:
+        """Names in two to four pieces of which at least one is no English word."""
+        words = _split(folded.text)
+        for first in range(len(words)):
+            together, strange = words[first].text, _is_strange(words[first].text)
+            for last in range(first + 1, min(first + _MOST_PIECES, len(words))):
+                if not _BLANK.fullmatch(folded.text, words[last - 1].end, words[last].start):
+                    break
+                together += words[last].text
+                strange = strange or _is_strange(words[last].text)
+                for entry in self._joined.get(together, ()) if strange else ():
+                    yield _hit(folded, entry, words[first].start, words[last].end, "cut")
+
     def _in_letters(self, folded: Folded, run: list[_Word]) -> Iterator[NameHit]:
         signs = "".join(word.text for word in run)
         for reading in {signs.translate(_AS_I), signs.translate(_AS_L)}:
@@ -219,6 +276,11 @@ def _split(text: str) -> list[_Word]:
     ]
 
 
+def _is_strange(piece: str) -> bool:
+    """Whether a piece of a word does not stand by itself in English."""
+    return piece not in ("a", "i") if len(piece) == 1 else not is_word(piece)
+
+
 def _calm(word: _Word) -> _Word:
     """Without exclamation marks after it."""
     bare = word.text.rstrip("!") or word.text
@@ -238,11 +300,22 @@ def _readings(word: str) -> dict[str, How]:
         for given in (bare, word):
             found.setdefault(given.translate(_AS_I), "substituted")
             found.setdefault(given.translate(_AS_L), "substituted")
+        if 2 <= sum(word.count(sign) for sign in _EITHER) <= _MOST_EITHER:
+            found |= {reading: "substituted" for reading in _mixed(word) if reading not in found}
         found.setdefault(bare.strip(_DIGITS), "substituted")
         for reading in [r for r in found if _STRETCHED.search(r)]:
             found.setdefault(_STRETCHED.sub(r"\1", reading), "substituted")
             found.setdefault(_STRETCHED.sub(r"\1\1", reading), "substituted")
     found.pop("", None)
+    return found
+
+
+def _mixed(word: str) -> list[str]:
+    """Every reading of signs that are I in one place and L in another ("p|$701")."""
+    found = [""]
+    for sign in word:
+        meant = "il" if sign in _EITHER else _LEET.get(sign, sign)
+        found = [so_far + letter for so_far in found for letter in meant]
     return found
 
 

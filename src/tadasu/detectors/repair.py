@@ -1,0 +1,122 @@
+"""What a broken word may have been: one slip, or letters hidden behind a sign.
+
+A token that an English dictionary knows is never called a slip, so "pistil" is no pistol. The
+dictionary is the list of SCOWL words beside this file. A slip is one letter more, less or other,
+or two neighbours swapped (Frederick Damerau, "A technique for computer detection and correction
+of spelling errors", Communications of the ACM 7, 1964); the first letter always stays. Candidates
+come from an index of deletions, so the time does not depend on how many names there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from tadasu.detectors.inflection import plurals, verb_forms
+
+SIGNS = "*?#%^&_~•°×"
+"""Characters that stand for letters when they stand between letters."""
+
+_LIST = Path(__file__).with_name("words.txt")
+_SHORTEST_SLIP = 5
+_LONGEST = 32
+_SHORTEST_MASKED = 3
+
+
+@cache
+def dictionary() -> frozenset[str]:
+    """English words in lower case."""
+    lines = _LIST.read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
+
+
+@cache
+def is_word(token: str) -> bool:
+    """Whether English has the word, or a word of which it is a plural or verb form.
+
+    >>> is_word("pistil"), is_word("pistils"), is_word("pistl")
+    (True, True, False)
+    """
+    known = dictionary()
+    if token in known:
+        return True
+    bases = {token[:-cut] + end for cut in (1, 2, 3, 4) for end in ("", "e", "y", "f", "fe")}
+    return any(
+        token in (*plurals(base), *verb_forms(base))
+        for base in bases
+        if len(base) > 2 and base in known
+    )
+
+
+class Repair:
+    """The words of some names, ready to be recognised when they are broken.
+
+    Args:
+        words: in lower case; those that are not plain Latin letters are left out.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._near: dict[str, list[str]] = {}
+        self._by_length: dict[int, list[str]] = {}
+        for word in sorted({w for w in words if w.isascii() and w.isalpha()}):
+            if len(word) >= _SHORTEST_MASKED:
+                self._by_length.setdefault(len(word), []).append(word)
+            if len(word) >= _SHORTEST_SLIP:
+                for key in (word, *_shortened(word)):
+                    self._near.setdefault(key, []).append(word)
+
+    def slips(self, token: str) -> list[str]:
+        """Words that a token is one slip away from; none where the token is a word itself.
+
+        >>> Repair(["pistol"]).slips("pitsol"), Repair(["pistol"]).slips("pistil")
+        (['pistol'], [])
+        """
+        if not _SHORTEST_SLIP <= len(token) <= _LONGEST or not (
+            token.isascii() and token.isalpha()
+        ):
+            return []
+        found = {
+            word
+            for key in (token, *_shortened(token))
+            for word in self._near.get(key, ())
+            if word[0] == token[0] and _one_slip(token, word)
+        }
+        return [] if not found or is_word(token) else sorted(found)
+
+    def masked(self, token: str) -> list[str]:
+        """Words that a token with signs between its letters can stand for, a letter for a sign.
+
+        At least half of the characters must be letters, and a word of three needs two of them.
+
+        >>> Repair(["pistol"]).masked("p*st*l"), Repair(["pistol"]).masked("p****l")
+        (['pistol'], [])
+        """
+        seen = [(i, c) for i, c in enumerate(token) if c not in SIGNS]
+        if len(seen) == len(token) or 2 * len(seen) < len(token) or len(seen) < 2:
+            return []
+        if not (token[0].isalpha() and token[-1].isalpha()):
+            return []
+        return [
+            word
+            for word in self._by_length.get(len(token), ())
+            if all(word[place] == character for place, character in seen)
+        ]
+
+
+def _shortened(word: str) -> Iterator[str]:
+    return (word[:i] + word[i + 1 :] for i in range(len(word)))
+
+
+def _one_slip(token: str, word: str) -> bool:
+    """Whether exactly one insertion, deletion, replacement or swap lies between them."""
+    if token == word or abs(len(token) - len(word)) > 1:
+        return False
+    same = next(
+        (i for i, (a, b) in enumerate(zip(token, word, strict=False)) if a != b),
+        min(len(token), len(word)),
+    )
+    one, two = token[same:], word[same:]
+    if len(one) == len(two):
+        return one[1:] == two[1:] or (one[2:] == two[2:] and one[:2] == two[1::-1])
+    return one[1:] == two if len(one) > len(two) else one == two[1:]
