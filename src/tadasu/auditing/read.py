@@ -125,7 +125,7 @@ def _adapter(
         raise BadFile(_nothing(list(file.stored)))
     updates: dict[str, Update] = {}
     for module in known:
-        for name, update in _build(module, file, config, limits).items():
+        for name, update in _build(module, file, config, base, limits).items():
             if name in updates:
                 raise BadFile(f"Two modules of the file change {shown(name, 120)}.")
             updates[name] = update
@@ -137,7 +137,11 @@ def _adapter(
 
 
 def _build(
-    module: _Module, file: TensorFile, config: Configuration, limits: Limits
+    module: _Module,
+    file: TensorFile,
+    config: Configuration,
+    base: Base | None,
+    limits: Limits,
 ) -> dict[str, Update]:
     """The updates of one module, a fused one cut into its parts."""
     group = Group(
@@ -145,6 +149,7 @@ def _build(
         tensors={role: file.get(key) for role, key in module.keys.items()},
         settings=config.settings(module.targets[0].name),
         limits=limits,
+        biased=base is not None and f"{module.targets[0].name}.bias" in base.shapes,
     )
     built = formats.build(group)
     found: dict[str, Update] = {}

@@ -49,7 +49,8 @@ class Decomposed(Update):
         base = checked_weight(weight, self.shape, self.kind)
         moved = base + self.inner.delta().reshape(self.shape)
         others = [axis for axis in range(moved.ndim) if axis != self.axis]
-        length = moved.norm(dim=others, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        length = torch.linalg.vector_norm(moved, dim=others, keepdim=True)
+        length = length.clamp_min(torch.finfo(torch.float32).tiny)
         changed: Tensor = moved * (self.magnitude.float().reshape(length.shape) / length) - base
         return changed
 

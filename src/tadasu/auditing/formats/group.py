@@ -41,12 +41,14 @@ class Group:
         tensors: by role.
         settings: see there.
         limits: what is too much.
+        biased: whether the base's layer is known to have a bias.
     """
 
     module: str
     tensors: Mapping[str, Tensor]
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
+    biased: bool = False
 
     def without(self, role: str) -> Group:
         """The same module without one role, for formats that wrap another."""

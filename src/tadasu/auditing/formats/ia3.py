@@ -1,7 +1,8 @@
 """(IA)³: each output (or input) channel of the base weight is multiplied by a learned number.
 
 Liu et al., arXiv 2205.05638. LyCORIS stores the number less 1 with a flag ``on_input``; peft stores
-the number itself (``ia3_l``), (outputs, 1) or (1, inputs) for linear layers.
+the number itself (``ia3_l``), (outputs, 1) or (1, inputs) for linear layers, and multiplies the
+outputs' bias as well.
 """
 
 from __future__ import annotations
@@ -99,4 +100,7 @@ def build(group: Group) -> dict[str, Update]:
     group.bounded(1.0, change)
     axis = int(by_input)
     shape = (0, change.numel()) if axis else (change.numel(), 0)
-    return {"": Channels(change=change, axis=axis, shape=group.sized(shape))}
+    built: dict[str, Update] = {"": Channels(change=change, axis=axis, shape=group.sized(shape))}
+    if axis == 0 and group.biased and "ia3_l" in group.tensors:
+        built[".bias"] = Channels(change=change, axis=0, shape=(change.numel(),))
+    return built

@@ -102,4 +102,4 @@ def tucker(
         raise group.bad(f"has a core of shape {tuple(core.shape)}, which does not fit")
     group.sized((int(core.shape[0]), int(down.shape[1]), *core.shape[2:]))
     joined = torch.einsum("ij...,jr->ir...", core.float(), down.float())
-    return (up.T, joined.reshape(core.shape[0], -1)), tuple(core.shape[2:])
+    return (up.T.contiguous(), joined.reshape(core.shape[0], -1)), tuple(core.shape[2:])
