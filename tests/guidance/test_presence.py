@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tadasu.guidance.presence import Evidence, PresenceGuidance
+from tadasu.guidance.presence import Evidence, PresenceGuidance, predicted
 from tadasu.guidance.rule import Predictions, Start, Step
 
 Make = Callable[..., Predictions]
@@ -84,11 +84,36 @@ def run_gate(rule: PresenceGuidance, presence: float, steps: int) -> list[int]:
     return asked
 
 
-def test_rows_are_rare_for_harmless_prompts_and_the_last_direction_is_held() -> None:
+def test_rows_are_rare_whatever_the_prompt_and_the_last_direction_is_held() -> None:
     rule = PresenceGuidance()
-    assert run_gate(rule, 0.0, 20) == [0, 1, 2, 3, 8, 13, 18]
-    assert run_gate(rule, 1.0, 20) == [0, 1, 2, *range(3, 20, 2)]
-    assert run_gate(dataclasses.replace(rule, idle=1, busy=1), 1.0, 5) == [0, 1, 2, 3, 4]
+    for presence in (0.0, 1.0):
+        assert run_gate(rule, presence, 20) == [0, 1, 2, 3, 6, 10, 14]
+    assert run_gate(dataclasses.replace(rule, share=1.0), 1.0, 5) == [0, 1, 2, 3, 4]
+    assert run_gate(dataclasses.replace(rule, share=0.0), 1.0, 5) == [0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 10, 12, 15, 20, 28, 30, 50, 1000])
+def test_the_default_costs_less_than_a_fifth_more(count: int) -> None:
+    """Plain guidance has two rows a step."""
+    rows = predicted(count, PresenceGuidance().share)
+    assert 0 in rows
+    assert max(rows) < count
+    assert len(rows) == max(1, int(0.35 * count + 1e-9))
+    if count > 2:
+        assert len(rows) / (2 * count) < 0.2
+
+
+def test_a_held_direction_grows_as_the_prompts_own(
+    predictions: Make, at: Callable[..., Step]
+) -> None:
+    """Between two rows Δ_p has doubled, so the concept in it is taken to have doubled as well."""
+    rule = PresenceGuidance(probes=1, share=0.0)
+    _, state = rule.step(predictions([0, 0, 0], [3, 0, 4], [3, 0, 0]), at(), fresh(rule))
+    later = dataclasses.replace(
+        predictions([0, 0, 0], [6, 0, 8], [0, 0, 0]), evaluated=torch.zeros(1, 1, dtype=torch.bool)
+    )
+    guided, _ = rule.step(later, at(index=1), state)
+    assert guided.flatten().tolist() == pytest.approx([0, 0, 16])
 
 
 def test_evidence_waits_for_all_probes_but_words_do_not(

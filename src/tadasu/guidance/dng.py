@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tadasu.errors import UnknownName
+from tadasu.errors import BadInput, UnknownName
 from tadasu.guidance.rule import Needs, Predictions, Rule, Start, Step
 
 _BASES = ("guided", "prompt", "unconditional")
@@ -152,7 +152,11 @@ class DynamicNegativeGuidance(Rule[Posterior]):
         kept = state.signal / step.signal  # α_t of this transition, as a factor of x
         added = state.noise**2 - (kept * step.noise) ** 2  # 1 - α_t
         if added <= 0:
-            return state.log_p
+            raise BadInput(
+                "The rule dng reads evidence from each transition to less noise, but between steps "
+                f"{step.index} and {step.index + 1} the noise level did not fall, so there is no "
+                "variance. Use a scheduler of first order, for example DDPM, DDIM or Euler."
+            )
         reach = added / (kept * state.noise)
         variance = added * (step.noise / state.noise) ** 2  # σ_t²
         centre = state.latents / kept

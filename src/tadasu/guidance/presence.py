@@ -22,16 +22,18 @@ concept goes.
 At the first steps, near pure noise, all texts point in nearly the same direction, so evidence opens
 the gate only when all ``probes`` were seen; the words may open it at once.
 
-It is also the cheap rule. A concept's row is predicted in the first ``probes`` steps; then every
-``idle``-th step while the gate is shut and every ``busy``-th step while it is open, with the last
-Δ_n used in between. Where a prompt is far from the concept (likeness below ``far``) nothing is ever
-predicted; this is off by default, because harmless words can lead to unwanted pictures.
+It is also the cheap rule. A concept's row is predicted in a ``share`` of the steps at most: with m
+such steps of n, step j²·n/m² is the j-th, or the one after the last. Early steps decide what the
+picture shows, so they are dense. In between, the last Δ_n is used, scaled as Δ_p has grown since.
+Where a prompt is far from the concept (likeness below ``far``) nothing is ever predicted; this is
+off by default, because harmless words can lead to unwanted pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -39,6 +41,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tadasu.guidance.rule import Needs, Predictions, Rule, Start, Step
+
+
+@cache
+def predicted(count: int, share: float) -> frozenset[int]:
+    """The steps of a run whose concept row is predicted; the first is always among them.
+
+    >>> sorted(predicted(20, 0.35))
+    [0, 1, 2, 3, 6, 10, 14]
+    >>> len(predicted(50, 1.0)), sorted(predicted(2, 0.0))
+    (50, [0])
+    """
+    most = max(1, int(share * count + 1e-9))
+    found = [0]
+    for place in range(1, most):
+        found.append(max(found[-1] + 1, place * place * count // most**2))
+    return frozenset(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +67,7 @@ class Evidence:
         shared: running ⟨Δ_p, Δ_n⟩ per concept and image.
         size: running ‖Δ_n‖².
         direction: the last Δ_n that was predicted.
+        length: ‖Δ_p‖ per image when it was.
         near: whether the text encoder leaves the concept possible.
         told: how far the words alone open the gate, from 0 to 1.
     """
@@ -56,6 +75,7 @@ class Evidence:
     shared: Float[Tensor, "concepts batch"]
     size: Float[Tensor, "concepts batch"]
     direction: Float[Tensor, "concepts batch channel *space"]
+    length: Float[Tensor, "concepts batch"]
     near: Bool[Tensor, "concepts batch"]
     told: Float[Tensor, "concepts batch"]
 
@@ -74,10 +94,8 @@ class PresenceGuidance(Rule[Evidence]):
         threshold: presence below which nothing is changed.
         softness: width of the gate above the threshold.
         memory: share of the evidence of the steps before that is kept, from 0 to 1.
-        probes: number of first steps that always predict the concept; evidence opens the gate
-            from the last of them on.
-        idle: predict every so many steps while the gate is shut.
-        busy: predict every so many steps while the gate is open.
+        probes: steps before evidence may open the gate; the words may open it at once.
+        share: share of the steps that predict the concept, from 0 (only the first) to 1.
         nearest: how many of the concepts' texts are predicted for an image, the likest first; 0 is
             all of them.
         alike: likeness of prompt and concept from which the words alone open the gate; 1 never.
@@ -89,15 +107,14 @@ class PresenceGuidance(Rule[Evidence]):
     softness: float = 0.2
     memory: float = 0.7
     probes: int = 3
-    idle: int = 5
-    busy: int = 2
+    share: float = 0.35
     nearest: int = 1
     alike: float = 0.93
     far: float = -1.0
 
     presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
         "adaptive": dict(),
-        "every_step": dict(idle=1, busy=1),
+        "every_step": dict(share=1.0),
     }
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
         "push": (0.0, 100.0),
@@ -105,8 +122,7 @@ class PresenceGuidance(Rule[Evidence]):
         "softness": (1e-6, 10.0),
         "memory": (0.0, 1.0),
         "probes": (1, 10_000),
-        "idle": (1, 10_000),
-        "busy": (1, 10_000),
+        "share": (0.0, 1.0),
         "nearest": (0, 10_000),
         "alike": (-1.0, 1.0),
         "far": (-1.0, 1.0),
@@ -142,6 +158,7 @@ class PresenceGuidance(Rule[Evidence]):
             shared=torch.zeros_like(start.weights),
             size=torch.zeros_like(start.weights),
             direction=start.latents.new_zeros(len(start.weights), *start.latents.shape),
+            length=torch.zeros_like(start.weights),
             near=near,
             told=torch.where(near, told, 0.0),
         )
@@ -154,14 +171,9 @@ class PresenceGuidance(Rule[Evidence]):
     def wants(
         self, step: Step, state: Evidence, weights: Float[Tensor, "concepts batch"]
     ) -> Bool[Tensor, "concepts batch"]:
-        """The first steps; then now and then, more often where the gate is open."""
+        """The steps of the schedule, for concepts that the words leave possible."""
         possible = state.near & (weights != 0)
-        if step.index < self.probes:
-            return possible
-        since = step.index - self.probes
-        open_ = self._gate(state) > 0
-        due = torch.where(open_, since % self.busy == 0, since % self.idle == 0)
-        return possible & due
+        return possible & (step.index in predicted(step.count, self.share))
 
     def step(
         self, predictions: Predictions, step: Step, state: Evidence
@@ -171,12 +183,16 @@ class PresenceGuidance(Rule[Evidence]):
         seen = predictions.evaluated
         new = predictions.concepts - predictions.unconditional
         direction = torch.where(predictions.per_image(seen), new, state.direction)
+        length = prompt.flatten(1).norm(dim=1).expand_as(state.length)
+        then = torch.where(seen, length, state.length)
+        growth = torch.where(then > 0, length / then.clamp(min=1e-20), 1.0)
         shared = (new * prompt).flatten(2).sum(-1)
         size = new.pow(2).flatten(2).sum(-1)
         carried = Evidence(
             shared=torch.where(seen, self.memory * state.shared + shared, state.shared),
             size=torch.where(seen, self.memory * state.size + size, state.size),
             direction=direction,
+            length=then,
             near=state.near,
             told=state.told,
         )
@@ -184,6 +200,6 @@ class PresenceGuidance(Rule[Evidence]):
         gate = self._gate(carried) if enough else carried.told
         amount = torch.maximum(gate * carried.presence, carried.told)
         amount = (1 + self.push) * amount.clamp(min=0)
-        force = predictions.per_image(predictions.weights * amount)
+        force = predictions.per_image(predictions.weights * amount * growth)
         kept = prompt - (force * direction).sum(0)
         return predictions.unconditional + step.guidance_scale * kept, carried

@@ -12,7 +12,9 @@ are projected before the denoiser reads them.
   the longer the more the projection changed (eq. 5).
 
 Departures: γ is a share of the schedule (0.2 for the published 10 of 50 steps); a token is masked
-by leaving it out; the Fourier re-attention of latents is not part of this rule.
+by leaving it out; the re-attention of latents in the Fourier domain is not part of this rule,
+because it needs the original prompt's inner features at every step, a third row, and a patch for
+each network.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
@@ -190,3 +192,16 @@ def sdxl() -> Any:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], tuple[Any, dict[str, Any]]]:
+    """The function that gives a tiny pipeline of a family and the arguments of its call."""
+    path = Path(__file__).with_name("test_attach_families.py")
+    spec = importlib.util.spec_from_file_location("tiny_families", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[[str], tuple[Any, dict[str, Any]]] = module.built
+    return found

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import inspect
 import string
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tadasu.backends.diffusers import families
 from tadasu.backends.diffusers.attach import attach
 from tadasu.errors import BadInput, UnknownName
 
@@ -204,8 +206,8 @@ def sd3() -> Any:
         transformer=SD3Transformer2DModel(
             sample_size=8,
             patch_size=1,
-            in_channels=4,
-            out_channels=4,
+            in_channels=16,
+            out_channels=16,
             num_layers=2,
             attention_head_dim=8,
             num_attention_heads=2,
@@ -214,7 +216,7 @@ def sd3() -> Any:
             pooled_projection_dim=32,
         ).eval(),
         scheduler=flow(shift=3.0),
-        vae=autoencoder(shift_factor=0.0609, scaling_factor=1.5),
+        vae=autoencoder(16, shift_factor=0.0609, scaling_factor=1.5),
         text_encoder=first["projected"],
         tokenizer=first["tokenizer"],
         text_encoder_2=second["projected"],
@@ -277,6 +279,25 @@ def flux2_klein() -> Any:
         text_encoder=qwen3(),
         tokenizer=letters(64, chat=True),
         is_distilled=False,
+    )
+
+
+def flux2_dev() -> Any:
+    """Guidance-distilled: the scale is an input, and there is no unconditional forward."""
+    from diffusers import Flux2Pipeline, Flux2Transformer2DModel
+
+    klein = flux2_klein()
+    tokens = letters(64)
+    last = "{{ messages[-1]['content'][0]['text'] }}"
+    tokens.chat_template = last
+    return Flux2Pipeline(
+        transformer=Flux2Transformer2DModel.from_config(
+            {**klein.transformer.config, "guidance_embeds": True}
+        ).eval(),
+        scheduler=klein.scheduler,
+        vae=klein.vae,
+        text_encoder=klein.text_encoder,
+        tokenizer=tokens,
     )
 
 
@@ -350,7 +371,7 @@ def z_image() -> Any:
     return ZImagePipeline(
         transformer=model,
         scheduler=flow(),
-        vae=autoencoder(),
+        vae=autoencoder(shift_factor=0.1),
         text_encoder=qwen3(),
         tokenizer=letters(64, chat=True),
     )
@@ -494,6 +515,11 @@ FAMILIES: dict[str, tuple[Build, dict[str, Any]]] = {
         SIZE
         | {"guidance_scale": 4.0, "max_sequence_length": 16, "text_encoder_out_layers": (1, 2, 3)},
     ),
+    "flux2 dev": (
+        flux2_dev,
+        SIZE
+        | {"guidance_scale": 4.0, "max_sequence_length": 16, "text_encoder_out_layers": (1, 2, 3)},
+    ),
     "qwen-image": (qwen_image, SIZE | {"true_cfg_scale": 4.0}),
     "z-image": (z_image, SIZE | {"guidance_scale": 4.0, "max_sequence_length": 32}),
     "pixart": (
@@ -509,6 +535,7 @@ FAMILIES: dict[str, tuple[Build, dict[str, Any]]] = {
         | {"complex_human_instruction": None},
     ),
 }
+GUIDED = [name for name in FAMILIES if name != "flux2 dev"]
 #: With an empty negative prompt these pipelines run guidance; without one they do not.
 DISTILLED = ("flux", "qwen-image")
 _built: dict[str, Any] = {}
@@ -537,14 +564,14 @@ def lively(denoiser: torch.nn.Module) -> None:
 
 def latents(pipe: Any, prompt: Any, settings: dict[str, Any], **more: Any) -> torch.Tensor:
     generator = torch.Generator().manual_seed(3)
+    torch.manual_seed(0)  # some ControlNet pipelines draw control images without the generator
     result = pipe(
         # Z-Image writes its chat template into the list that it is given.
         prompt=prompt if isinstance(prompt, str) else list(prompt),
-        num_inference_steps=4,
         generator=generator,
         output_type="latent",
         return_dict=False,
-        **(settings | more),
+        **({"num_inference_steps": 4} | settings | more),
     )
     found: torch.Tensor = result[0]
     assert torch.isfinite(found).all()
@@ -562,7 +589,7 @@ def with_negative(name: str, settings: dict[str, Any], negative: Any) -> dict[st
     return settings | {"negative_prompt": negative}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", GUIDED)
 def test_family(name: str) -> None:
     pipe, settings = built(name)
     prompts = ["a cat", "dogs"]
@@ -581,7 +608,7 @@ def test_family(name: str) -> None:
 
 # FLUX.2 klein takes no negative prompt. A ControlNet reads the text too, and concept rows share the
 # residuals of the pipeline's own rows, so there the two differ slightly.
-OWN_NEGATIVE = [name for name in FAMILIES if name not in ("flux2 klein", "sd controlnet")]
+OWN_NEGATIVE = [name for name in GUIDED if name not in ("flux2 klein", "sd controlnet")]
 
 
 @pytest.mark.parametrize("name", OWN_NEGATIVE)
@@ -597,9 +624,7 @@ def test_negative_prompt_equals_the_pipelines_own(name: str) -> None:
     assert (own - latents(pipe, "a cat", base)).abs().max() > 1e-3 * own.abs().max()
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in FAMILIES if name not in ("sd controlnet", "sdxl")]
-)
+@pytest.mark.parametrize("name", [name for name in GUIDED if name not in ("sd controlnet", "sdxl")])
 def test_negating_the_prompt_gives_the_empty_prompt(name: str) -> None:
     pipe, settings = built(name)
     base = with_negative(name, settings, "") if name in DISTILLED else settings
@@ -608,10 +633,11 @@ def test_negating_the_prompt_gives_the_empty_prompt(name: str) -> None:
         close(latents(pipe, "a cat", base), expected)
 
 
-@pytest.mark.parametrize("name", ["flux", "qwen-image", "z-image", "sd3", "pixart"])
+@pytest.mark.parametrize("name", ["flux", "flux2 dev", "qwen-image", "z-image", "sd3", "pixart"])
 def test_without_guidance_the_error_names_nag(name: str) -> None:
     pipe, settings = built(name)
-    off = {"guidance_scale": 0.0 if name == "z-image" else 1.0} if name not in DISTILLED else {}
+    scale = {"z-image": 0.0, "flux2 dev": 4.0}.get(name, 1.0)
+    off = {"guidance_scale": scale} if name not in DISTILLED else {}
     with attach(pipe, "sld", ["pistol"]), pytest.raises(BadInput, match="nag"):
         latents(pipe, "a cat", settings | off)
 
@@ -622,6 +648,7 @@ NAG: dict[str, dict[str, Any]] = {
     "sd3": {"guidance_scale": 1.0},
     "flux": {"true_cfg_scale": 1.0},
     "flux2 klein": {"guidance_scale": 1.0},
+    "flux2 dev": {},
     "qwen-image": {"true_cfg_scale": 1.0},
 }
 
@@ -643,6 +670,17 @@ def test_nag_steers_calls_without_guidance(name: str) -> None:
         same = latents(pipe, prompts, settings)
     torch.testing.assert_close(same, plain, rtol=1e-3, atol=1e-3 * scale)
     assert torch.equal(latents(pipe, prompts, settings), plain)
+
+
+def test_flux_with_a_scale_of_one_names_nag_and_is_left_as_found() -> None:
+    pipe, settings = built("flux")
+    settings |= {"true_cfg_scale": 1.0, "negative_prompt": ""}
+    cls, before = type(pipe), latents(pipe, "a cat", settings)
+    with attach(pipe, "sld", ["pistol"]), pytest.raises(BadInput, match="rule nag"):
+        latents(pipe, "a cat", settings)
+    assert type(pipe) is cls
+    assert "forward" not in vars(pipe.transformer)
+    assert torch.equal(latents(pipe, "a cat", settings), before)
 
 
 def test_nag_refuses_what_it_cannot_do() -> None:
@@ -687,3 +725,180 @@ def test_a_class_is_the_concept_of_a_class_conditional_model() -> None:
     close(negated, images([1000]))
     with attach(pipe, "sld", ["pistl"]), pytest.raises(UnknownName, match="pistol"):
         images([0])
+
+
+def sdxl_controlnet(pipe: Any) -> Any:
+    from diffusers import ControlNetModel
+
+    return ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4, 4))
+
+
+def sd3_controlnet(pipe: Any, extra: int = 0) -> Any:
+    from diffusers import SD3ControlNetModel
+
+    config = {**pipe.transformer.config, "num_layers": 1, "extra_conditioning_channels": extra}
+    return SD3ControlNetModel.from_config(config)
+
+
+def flux_controlnet(pipe: Any) -> Any:
+    from diffusers import FluxControlNetModel
+
+    sizes = {"attention_head_dim": 16, "num_attention_heads": 2}
+    return FluxControlNetModel.from_transformer(
+        pipe.transformer, num_layers=1, num_single_layers=1, **sizes
+    )
+
+
+def qwen_controlnet(pipe: Any, extra: int = 0) -> Any:
+    from diffusers import QwenImageControlNetModel
+
+    sizes = {"attention_head_dim": 16, "num_attention_heads": 2}
+    return QwenImageControlNetModel.from_transformer(
+        pipe.transformer, num_layers=1, extra_condition_channels=extra, **sizes
+    )
+
+
+def z_controlnet(channels: int) -> Any:
+    from diffusers import ZImageControlNetModel
+
+    return ZImageControlNetModel(
+        control_layers_places=[0], control_in_dim=channels, dim=32, n_refiner_layers=1, n_heads=2,
+        n_kv_heads=2,
+    )  # fmt: skip
+
+
+PICTURE: dict[str, Any] = {"image": GRID, "strength": 0.9}
+HOLE: dict[str, Any] = PICTURE | {"mask_image": MASK}
+CONTROL: dict[str, Any] = {"control_image": GRID}
+#: Class: the family whose parts it takes, its ControlNet, and what its call takes besides.
+VARIANTS: dict[str, tuple[str, Callable[[Any], Any] | None, dict[str, Any]]] = {
+    "StableDiffusionPipeline": ("sd v-prediction", None, SIZE),
+    "StableDiffusionImg2ImgPipeline": ("sd v-prediction", None, PICTURE),
+    "StableDiffusionInpaintPipeline": ("sd v-prediction", None, HOLE | SIZE),
+    "StableDiffusionControlNetPipeline": (
+        "sd v-prediction",
+        lambda pipe: controlnet(),
+        {"image": GRID},
+    ),
+    "StableDiffusionControlNetImg2ImgPipeline": (
+        "sd v-prediction",
+        lambda pipe: controlnet(),
+        PICTURE | CONTROL,
+    ),
+    "StableDiffusionControlNetInpaintPipeline": (
+        "sd v-prediction",
+        lambda pipe: controlnet(),
+        HOLE | CONTROL,
+    ),
+    "StableDiffusionXLPipeline": ("sdxl", None, SIZE),
+    "StableDiffusionXLImg2ImgPipeline": ("sdxl", None, PICTURE),
+    "StableDiffusionXLInpaintPipeline": ("sdxl", None, HOLE | SIZE),
+    "StableDiffusionXLControlNetPipeline": ("sdxl", sdxl_controlnet, {"image": GRID}),
+    "StableDiffusionXLControlNetImg2ImgPipeline": ("sdxl", sdxl_controlnet, PICTURE | CONTROL),
+    "StableDiffusionXLControlNetInpaintPipeline": ("sdxl", sdxl_controlnet, HOLE | CONTROL),
+    "StableDiffusion3Pipeline": ("sd3", None, SIZE),
+    "StableDiffusion3Img2ImgPipeline": ("sd3", None, PICTURE | SIZE),
+    "StableDiffusion3InpaintPipeline": ("sd3", None, HOLE | SIZE),
+    "StableDiffusion3ControlNetPipeline": ("sd3", sd3_controlnet, CONTROL | SIZE),
+    "StableDiffusion3ControlNetInpaintingPipeline": (
+        "sd3",
+        lambda pipe: sd3_controlnet(pipe, 1),
+        CONTROL | SIZE | {"control_mask": MASK},
+    ),
+    "FluxPipeline": ("flux", None, {}),
+    "FluxImg2ImgPipeline": ("flux", None, PICTURE),
+    "FluxInpaintPipeline": ("flux", None, HOLE),
+    "FluxControlNetPipeline": ("flux", flux_controlnet, CONTROL),
+    "Flux2KleinPipeline": ("flux2 klein", None, {}),
+    "QwenImagePipeline": ("qwen-image", None, {}),
+    "QwenImageImg2ImgPipeline": ("qwen-image", None, PICTURE),
+    "QwenImageInpaintPipeline": ("qwen-image", None, HOLE),
+    "QwenImageControlNetPipeline": ("qwen-image", qwen_controlnet, CONTROL),
+    "QwenImageControlNetInpaintPipeline": (
+        "qwen-image",
+        lambda pipe: qwen_controlnet(pipe, 4),
+        CONTROL | {"control_mask": MASK},
+    ),
+    "ZImagePipeline": ("z-image", None, {}),
+    "ZImageImg2ImgPipeline": ("z-image", None, PICTURE),
+    "ZImageInpaintPipeline": ("z-image", None, HOLE),
+    "ZImageControlNetPipeline": ("z-image", lambda pipe: z_controlnet(4), CONTROL),
+    "ZImageControlNetInpaintPipeline": (
+        "z-image",
+        lambda pipe: z_controlnet(9),
+        CONTROL | {"image": GRID, "mask_image": MASK},
+    ),
+    "PixArtAlphaPipeline": ("pixart", None, {}),
+    "PixArtSigmaPipeline": ("pixart", None, {}),
+    "SanaPipeline": ("sana", None, {}),
+}
+#: Classes that never run guidance; only nag steers them.
+UNGUIDED: dict[str, tuple[str, Callable[[Any], Any] | None, dict[str, Any]]] = {
+    "FluxControlNetImg2ImgPipeline": ("flux", flux_controlnet, PICTURE | CONTROL),
+    "FluxControlNetInpaintPipeline": ("flux", flux_controlnet, HOLE | CONTROL),
+    "Flux2Pipeline": ("flux2 dev", None, {}),
+}
+
+
+def variant(cls: str) -> tuple[Any, dict[str, Any]]:
+    """A pipeline of a class around the parts of its family, and the arguments of its call."""
+    import diffusers
+
+    family, net, own = (VARIANTS | UNGUIDED)[cls]
+    pipe, settings = built(family)
+    made = getattr(diffusers, cls)
+    known = inspect.signature(made.__init__).parameters
+    parts = {name: part for name, part in pipe.components.items() if name in known}
+    if net is not None:
+        torch.manual_seed(0)
+        parts["controlnet"] = net(pipe).eval()
+        lively(parts["controlnet"])
+    if "requires_safety_checker" in known:
+        parts["requires_safety_checker"] = False
+    if "add_watermarker" in known:
+        parts["add_watermarker"] = False
+    if "is_distilled" in known:
+        parts["is_distilled"] = False
+    made = made(**parts)
+    made.set_progress_bar_config(disable=True)
+    settings |= own
+    if family in DISTILLED and cls in VARIANTS:
+        settings["negative_prompt"] = ""
+    taken = inspect.signature(type(made).__call__).parameters
+    return made, {name: value for name, value in settings.items() if name in taken}
+
+
+def test_every_supported_class_is_tested() -> None:
+    known = {name for family in families.FAMILIES for name in family.pipelines}
+    assert known == {*VARIANTS, *UNGUIDED, "DiTPipeline"}
+
+
+@pytest.mark.parametrize("cls", VARIANTS)
+def test_strength_zero_is_bit_identical_on_every_class(cls: str) -> None:
+    pipe, settings = variant(cls)
+    settings["num_inference_steps"] = 3
+    plain = latents(pipe, "a cat", settings)
+    for rule in ("sld:max", "presence"):
+        with attach(pipe, rule, ["pistol"], strength=0):
+            assert torch.equal(latents(pipe, "a cat", settings), plain), rule
+    with attach(pipe, "sld:max", ["pistol"]) as attached:
+        guided = latents(pipe, "a cat", settings)
+    assert attached.record is not None
+    assert set(attached.record.rows) == {3}
+    assert (guided - plain).abs().max() > 1e-4 * plain.abs().max()
+    assert torch.equal(latents(pipe, "a cat", settings), plain)
+
+
+@pytest.mark.parametrize("cls", UNGUIDED)
+def test_classes_without_guidance_name_nag_and_take_it(cls: str) -> None:
+    pipe, settings = variant(cls)
+    settings["num_inference_steps"] = 3
+    plain = latents(pipe, "a cat", settings)
+    with attach(pipe, "sld", ["pistol"]), pytest.raises(BadInput, match="rule nag"):
+        latents(pipe, "a cat", settings)
+    with attach(pipe, "nag", ["pistol"], strength=0):
+        assert torch.equal(latents(pipe, "a cat", settings), plain)
+    with attach(pipe, "nag:strong", ["pistol"]):
+        steered = latents(pipe, "a cat", settings)
+    assert (steered - plain).abs().max() > 1e-4 * plain.abs().max()
+    assert torch.equal(latents(pipe, "a cat", settings), plain)

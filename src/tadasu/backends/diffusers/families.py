@@ -146,6 +146,7 @@ FAMILIES = (
         pipelines=(
             *(f"StableDiffusion3{kind}Pipeline" for kind in _VARIANTS),
             "StableDiffusion3ControlNetPipeline",
+            "StableDiffusion3ControlNetInpaintingPipeline",
         ),
         attention="joint",
         denoiser="transformer",
@@ -158,7 +159,7 @@ FAMILIES = (
     ),
     Family(
         name="FLUX.1",
-        pipelines=(*(f"Flux{kind}Pipeline" for kind in _VARIANTS), "FluxControlNetPipeline"),
+        pipelines=tuple(f"Flux{kind}Pipeline" for kind in _VARIANTS + _CONTROLLED),
         attention="joint",
         denoiser="transformer",
         sample="hidden_states",
@@ -192,7 +193,9 @@ FAMILIES = (
     ),
     Family(
         name="Qwen-Image",
-        pipelines=tuple(f"QwenImage{kind}Pipeline" for kind in _VARIANTS),
+        pipelines=tuple(
+            f"QwenImage{kind}Pipeline" for kind in (*_VARIANTS, "ControlNet", "ControlNetInpaint")
+        ),
         attention="joint",
         denoiser="transformer",
         sample="hidden_states",
@@ -205,7 +208,9 @@ FAMILIES = (
     ),
     Family(
         name="Z-Image",
-        pipelines=("ZImagePipeline", "ZImageImg2ImgPipeline"),
+        pipelines=tuple(
+            f"ZImage{kind}Pipeline" for kind in (*_VARIANTS, "ControlNet", "ControlNetInpaint")
+        ),
         denoiser="transformer",
         sample="x",
         encode=text.z_image,

@@ -35,6 +35,7 @@ def fits(tokenizer: Any, text: str, limit: int | None = None) -> None:
     """
     if tokenizer is None:
         return
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a processor's own
     limit = limit or tokenizer.model_max_length
     length = len(tokenizer(text).input_ids)
     if length > limit:

@@ -6,17 +6,22 @@ the unconditional one. It needs diffusers 0.36 or later, where guiders got
 ``prepare_inputs_from_block_state``.
 
     pipe.update_components(guider=guider("sld", concepts, scheduler=pipe.scheduler))
+
+A concept's prediction is run only at the steps where the rule wants it. What a rule wants may hang
+on the latents, which a guider first sees when the conditional prediction is made; so the list of
+batches grows while the block goes through it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tadasu.backends.diffusers.noise import Level, level
+from tadasu.backends.diffusers.plan import check_strength
 from tadasu.backends.diffusers.rows import stacked
 from tadasu.errors import BadInput, MissingPart, RunFailed
 from tadasu.guidance.registry import parse
@@ -68,6 +73,8 @@ def guider(
     strengths = [strength] * len(concepts) if isinstance(strength, int | float) else [*strength]
     if len(strengths) != len(concepts):
         raise BadInput(f"{len(strengths)} strengths were given for {len(concepts)} concepts.")
+    for value in strengths:
+        check_strength(value)
     core = _Core(found, list(concepts), strengths, scheduler, guidance_scale, tokens)
     return _guider_class(BaseGuidance)(core)
 
@@ -90,41 +97,66 @@ class _Core:
         self.state: Any = None
         self.index = 0
         self.count = 1
+        self.rows: list[int] = []
+        self._wanted: Tensor | None = None
 
-    def guide(self, conditional: Tensor, unconditional: Tensor, concepts: list[Tensor]) -> Tensor:
+    def begin(self, index: int, count: int) -> None:
+        """A new step; the rule starts anew at step 0."""
+        self.index, self.count, self.latents, self._wanted = index, count, None, None
+        if index == 0:
+            self.state, self.rows = None, []
+
+    def wants(self) -> list[int]:
+        """Which concepts this step predicts for some image; asked once the latents were seen.
+
+        Raises:
+            RunFailed: the latents were not seen.
+        """
+        if self._wanted is None:
+            step, _, latents = self._here()
+            weights = self._weights(latents)
+            if self.index == 0:
+                unknown = torch.full_like(weights, torch.nan)
+                self.state = self.rule.start(
+                    Start(count=self.count, weights=weights, latents=latents, likeness=unknown)
+                )
+            self._wanted = self.rule.wants(step, self.state, weights) & (weights > 0)
+            self.rows.append(int(self._wanted.any(1).sum()))
+        return self._wanted.any(1).nonzero().flatten().tolist()
+
+    def guide(
+        self, conditional: Tensor, unconditional: Tensor, concepts: Mapping[int, Tensor]
+    ) -> Tensor:
         """The guided prediction in the model's own space.
+
+        Args:
+            conditional: the prompt's prediction.
+            unconditional: that of the empty text.
+            concepts: that of each concept that this step wants, by its number.
 
         Raises:
             RunFailed: the latents were not seen, or the result is not finite.
         """
-        if self.latents is None:
-            raise RunFailed("The guider never saw the denoiser's latents; nothing was guided.")
-        latents = self._canonical(self.latents)
-        at = level(self.scheduler, self.index, self._timestep())
-        step = Step(
-            index=self.index,
-            count=self.count,
-            guidance_scale=self.scale,
-            signal=at.signal,
-            noise=at.noise,
-        )
-        weights = torch.tensor(self.strengths, device=latents.device)[:, None]
-        weights = weights.expand(-1, len(latents)).float()
-        if self.index == 0:
-            unknown = torch.full_like(weights, torch.nan)
-            self.state = self.rule.start(
-                Start(count=self.count, weights=weights, latents=latents, likeness=unknown)
+        step, at, latents = self._here()
+        places = self.wants()
+        if sorted(concepts) != places or self._wanted is None:
+            raise RunFailed(
+                f"The rule {self.rule.name} wants the concepts {places} at step {step.index + 1}, "
+                f"but the denoiser's block brought {sorted(concepts)}."
             )
-        noise_u, noise_p, *noise_c = (
-            at.to_noise(self._canonical(output), latents)
-            for output in (unconditional, conditional, *concepts)
-        )
+        noise_u = at.to_noise(self._canonical(unconditional), latents)
+        noise_p = at.to_noise(self._canonical(conditional), latents)
+        noise_c = noise_u.expand(len(self.concepts), *noise_u.shape).clone()
+        for number, output in concepts.items():
+            found = at.to_noise(self._canonical(output), latents)
+            mask = self._wanted[number].reshape(-1, *(1,) * (found.ndim - 1))
+            noise_c[number] = torch.where(mask, found, noise_u)
         predictions = Predictions(
             unconditional=noise_u,
             prompt=noise_p,
-            concepts=torch.stack(noise_c),
-            evaluated=weights != 0,
-            weights=weights,
+            concepts=noise_c,
+            evaluated=self._wanted,
+            weights=self._weights(latents),
             latents=latents,
         )
         guided, self.state = self.rule.step(predictions, step, self.state)
@@ -134,6 +166,24 @@ class _Core:
                 "prediction is not finite, so the image is withheld."
             )
         return self._back(unconditional, guided - noise_u, at)
+
+    def _here(self) -> tuple[Step, Level, Tensor]:
+        """Where the run is, and its latents as rules see them."""
+        if self.latents is None:
+            raise RunFailed("The guider never saw the denoiser's latents; nothing was guided.")
+        at = level(self.scheduler, self.index, self._timestep())
+        step = Step(
+            index=self.index,
+            count=self.count,
+            guidance_scale=self.scale,
+            signal=at.signal,
+            noise=at.noise,
+        )
+        return step, at, self._canonical(self.latents)
+
+    def _weights(self, latents: Tensor) -> Tensor:
+        weights = torch.tensor(self.strengths, device=latents.device, dtype=torch.float32)
+        return weights[:, None].repeat(1, len(latents))
 
     def _timestep(self) -> float:
         return float(self.scheduler.timesteps[min(self.index, len(self.scheduler.timesteps) - 1)])
@@ -146,6 +196,21 @@ class _Core:
         moved = at.to_output(difference)
         moved = moved.transpose(1, 2) if self.tokens else moved
         return (unconditional.float() + moved).to(unconditional.dtype)
+
+
+class _Batches(list[Any]):
+    """Prompt and unconditional batch; the concepts' follow when the first two have run."""
+
+    def __init__(self, first: list[Any], more: Callable[[], list[Any]]) -> None:
+        super().__init__(first)
+        self._more: Callable[[], list[Any]] | None = more
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from list.__iter__(self[:])
+        if self._more is not None:
+            more, self._more = self._more(), None
+            self.extend(more)
+            yield from more
 
 
 def _guider_class(base: type) -> type:
@@ -170,19 +235,25 @@ def _guider_class(base: type) -> type:
             self._hook: Any = None
 
         @property
+        def concept_rows(self) -> tuple[int, ...]:
+            """Concept predictions at each step of the latest run."""
+            return tuple(self._core.rows)
+
+        @property
         def is_conditional(self) -> bool:
             """Every batch but the second is conditioned on a text."""
             return bool(self._count_prepared != 2)
 
         @property
         def num_conditions(self) -> int:
-            """Prompt, unconditional, and one for each concept."""
-            return len(self._input_predictions)
+            """Prompt, unconditional, and one for each concept that this step wants."""
+            seen = self._core.latents is not None
+            return 2 + len(self._core.wants() if seen else self._core.concepts)
 
         def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
             """Note where the run is; the rule starts anew at step 0."""
             super().set_state(step, num_inference_steps, timestep)
-            self._core.index, self._core.count = step, num_inference_steps
+            self._core.begin(step, num_inference_steps)
 
         def prepare_models(self, denoiser: torch.nn.Module) -> None:
             """Look at the latents that go into the denoiser."""
@@ -211,20 +282,24 @@ def _guider_class(base: type) -> type:
                 lambda at, name: self._prepare_batch_from_block_state(input_fields, data, at, name)
             )
 
-        def _batches(self, prepare: Any) -> list[Any]:
-            batches = [prepare(0, "pred_cond"), prepare(1, "pred_uncond")]
-            for number, fields in enumerate(self._core.concepts):
+        def _batches(self, prepare: Callable[[int, str], Any]) -> list[Any]:
+            def wanted() -> list[Any]:
+                return [concept(number) for number in self._core.wants()]
+
+            def concept(number: int) -> Any:
                 batch = prepare(0, f"pred_concept_{number}")
-                for name, value in fields.items():
+                for name, value in self._core.concepts[number].items():
                     setattr(batch, name, _like(value, getattr(batch, name)))
-                batches.append(batch)
-            return batches
+                return batch
+
+            return _Batches([prepare(0, "pred_cond"), prepare(1, "pred_uncond")], wanted)
 
         def forward(self, pred_cond: Tensor, pred_uncond: Tensor, **concepts: Tensor) -> Any:
             """The guided prediction; the conditional one goes along, some blocks need it."""
             from diffusers.guiders.guider_utils import GuiderOutput
 
-            guided = self._core.guide(pred_cond, pred_uncond, list(concepts.values()))
+            numbered = {int(name.rpartition("_")[2]): value for name, value in concepts.items()}
+            guided = self._core.guide(pred_cond, pred_uncond, numbered)
             return GuiderOutput(pred=guided, pred_cond=pred_cond, pred_uncond=pred_uncond)
 
     return ConceptGuider

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tadasu.errors import BadInput, shown
@@ -50,14 +50,12 @@ class Layer:
         rule: the rule.
         per_prompt: concepts and strengths per prompt.
         everywhere: concepts and strengths for every prompt; used where ``per_prompt`` is None.
-        encoded: conditioning of texts, so that each text is encoded once.
         record: what ran in the latest call.
     """
 
     rule: Rule[Any]
     everywhere: Asked
     per_prompt: tuple[Asked, ...] | None
-    encoded: dict[Any, Any] = field(default_factory=dict)
     record: Record | None = None
 
     @classmethod
@@ -120,16 +118,25 @@ def texts_of(rule: Rule[Any], concept: Concept | str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*concept.prompts, *concept.names.get("en", ()))))
 
 
+def check_strength(value: Any) -> None:
+    """Refuse what cannot be a strength.
+
+    Raises:
+        BadInput: not a number, not finite, or below 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadInput(f"A strength must be a number, not {shown(value)}.")
+    if not math.isfinite(value) or value < 0:
+        raise BadInput(f"A strength must be a finite number from 0 on, not {shown(value)}.")
+
+
 def _pair(rule: Rule[Any], concepts: Sequence[Any], strength: Any) -> Asked:
     """Each concept with its strength."""
     strengths = [strength] * len(concepts) if isinstance(strength, int | float) else list(strength)
     if len(strengths) != len(concepts):
         raise BadInput(f"{len(strengths)} strengths were given for {len(concepts)} concepts.")
     for value in strengths:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadInput(f"A strength must be a number, not {shown(value)}.")
-        if not math.isfinite(value) or value < 0:
-            raise BadInput(f"A strength must be a finite number from 0 on, not {shown(value)}.")
+        check_strength(value)
     for concept in concepts:
         if not isinstance(concept, str) and not isinstance(getattr(concept, "text", None), str):
             raise BadInput(f"{shown(concept)} is neither a concept nor a text.")

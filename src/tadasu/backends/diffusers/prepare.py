@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tadasu.backends.diffusers.attach_context import Rewritten, rewrite
+from tadasu.backends.diffusers.encoded import Encoded
 from tadasu.backends.diffusers.families import Family
-from tadasu.backends.diffusers.families_text import ENCODING, Conditioning
+from tadasu.backends.diffusers.families_text import Conditioning
 from tadasu.backends.diffusers.plan import Layer, Record, texts_of
 from tadasu.errors import BadInput
 from tadasu.guidance.safree import Safree
@@ -27,7 +28,8 @@ class Active:
         layer: what was attached.
         texts: per prompt the texts to condition on, each with its strength.
         weights: strength per concept and image.
-        conditioning: what the row of a (concept, image) is conditioned on.
+        own: per image the text of each of its concepts.
+        encoded: texts as conditioning.
         state: the rule's state.
         rows: this rule's rows at each step so far.
         rewritten: new context per image, for rules that work on the context.
@@ -37,7 +39,8 @@ class Active:
     layer: Layer
     texts: tuple[Texts, ...]
     weights: Tensor
-    conditioning: dict[tuple[int, int], Conditioning]
+    own: list[tuple[str, ...]]
+    encoded: Encoded
     state: Any = None
     rows: list[int] = field(default_factory=list)
     rewritten: dict[int, Rewritten] = field(default_factory=dict)
@@ -47,6 +50,10 @@ class Active:
     def idle(self) -> bool:
         """Whether the rule has nothing to do for any image."""
         return self.layer.rule.needs != "nothing" and not bool(self.weights.any())
+
+    def conditioning(self, concept: int, image: int) -> Conditioning:
+        """What the row of a concept and an image is conditioned on."""
+        return self.encoded.of(self.own[image][concept])
 
     def record(self, rows: tuple[int, ...], scale: float) -> Record:
         """What ran so far."""
@@ -97,13 +104,17 @@ def activate(
     )
     images = [items for items in texts for _ in range(copies)]
     weights = torch.zeros(max(map(len, images), default=0), len(images))
-    conditioning = {}
+    encoded = Encoded(pipe, family, call)
     for image, items in enumerate(images):
         for concept, (text, strength) in enumerate(items):
             weights[concept, image] = strength
             if strength > 0 and layer.rule.needs not in ("nothing", "context"):
-                conditioning[concept, image] = _encode(pipe, family, layer, text, call)
-    return Active(layer=layer, texts=texts, weights=weights, conditioning=conditioning)
+                if layer.rule.nearest_only and family.context:  # few of many will be looked at
+                    encoded.sum(text)
+                else:
+                    encoded.of(text)
+    own = [tuple(text for text, _ in items) for items in images]
+    return Active(layer=layer, texts=texts, weights=weights, own=own, encoded=encoded)
 
 
 def _joined(layer: Layer, call: Mapping[str, Any], prompt: int, items: Texts) -> Texts:
@@ -134,7 +145,7 @@ def narrow(active: Active, found: Tensor) -> Tensor:
     """Keep only each image's likest texts, where the rule looks at no more than that.
 
     Args:
-        active: the rule with its concepts; its weights and conditioning are replaced.
+        active: the rule with its concepts; its weights and texts are replaced.
         found: likeness per concept and image.
 
     Returns:
@@ -145,14 +156,15 @@ def narrow(active: Active, found: Tensor) -> Tensor:
         return found
     order = torch.where(active.weights > 0, found, -torch.inf).argsort(dim=0, descending=True)
     kept = order[:count]
-    conditioning, chosen = {}, []
+    texts, chosen = [], []
     for image in range(images):
-        texts = active.texts[image * len(active.texts) // images]
-        own = [int(at) for at in kept[:, image] if float(active.weights[at, image]) > 0]
-        chosen.append(tuple(texts[at][0] for at in own))
-        for place, at in enumerate(own):
-            conditioning[place, image] = active.conditioning[at, image]
-    active.conditioning, active.chosen = conditioning, tuple(chosen)
+        near = [int(at) for at in kept[:, image]]
+        known = len(active.own[image])
+        texts.append(tuple(active.own[image][at] if at < known else "" for at in near))
+        chosen.append(
+            tuple(active.own[image][at] for at in near if float(active.weights[at, image]) > 0)
+        )
+    active.own, active.chosen = texts, tuple(chosen)
     active.weights = active.weights.gather(0, kept)
     return found.gather(0, kept)
 
@@ -182,9 +194,7 @@ def rewritten(
     return found
 
 
-def likeness(
-    pipe: Any, family: Family, active: Active, call: Mapping[str, Any], prompts: Sequence[Tensor]
-) -> Tensor:
+def likeness(family: Family, active: Active, prompts: Sequence[Tensor]) -> Tensor:
     """Cosine between each image's prompt and each concept, seen from the empty text.
 
     With CLIP every token's state sums up the text so far, so the concept's last state is compared
@@ -193,38 +203,27 @@ def likeness(
     all texts share does not count. Not-a-number where there is no text to compare.
 
     Args:
-        pipe: the pipeline.
-        family: how it works.
+        family: how the pipeline works.
         active: the rule with its concepts.
-        call: the arguments of the call.
         prompts: the context of each image's prompt, ``token width``.
     """
     found = torch.full_like(active.weights, torch.nan)
     if not family.context or not active.layer.rule.uses_likeness:
         return found
-    empty = _encode(pipe, family, active.layer, "", call)[family.context][0].float()
-    stepwise = family.attention == "cross"
-    zero = empty[1] if stepwise else empty.mean(0)
-    sums = {}
-    for (concept, image), conditioning in active.conditioning.items():
-        text = active.texts[image * len(active.texts) // len(prompts)][concept][0]
-        own = prompts[image].float()
-        if text not in sums:
-            states = conditioning[family.context][0].float().to(own.device)
-            last = len(pipe.tokenizer(text).input_ids) - 1 if stepwise else 0
-            sums[text] = states[min(last, len(states) - 1)] if stepwise else states.mean(0)
-        seen = own[1:] if stepwise else own.mean(0, keepdim=True)
-        cosine = torch.cosine_similarity(seen - zero, (sums[text] - zero)[None], dim=1)
-        found[concept, image] = cosine.max()
+    encoded = active.encoded
+    for image, context in enumerate(prompts):
+        places = active.weights[:, image].nonzero().flatten().tolist()
+        if not places:
+            continue
+        own = context.float()
+        zero = encoded.sum("").to(own.device)
+        sums = torch.stack([encoded.sum(active.own[image][at]) for at in places]).to(own.device)
+        seen = own[1:] if encoded.stepwise else own.mean(0, keepdim=True)
+        cosine = _unit(seen - zero) @ _unit(sums - zero).T
+        found[places, image] = cosine.amax(0).to(found.device)
     return found
 
 
-def _encode(
-    pipe: Any, family: Family, layer: Layer, text: str, call: Mapping[str, Any]
-) -> Conditioning:
-    """The conditioning of a text; each text is encoded once per attachment."""
-    key = (text, *(repr(call.get(name)) for name in ENCODING))
-    if key not in layer.encoded:
-        layer.encoded[key] = family.encode(pipe, text, call)
-    found: Conditioning = layer.encoded[key]
-    return found
+def _unit(rows: Tensor) -> Tensor:
+    """Rows of length 1; the zero row stays."""
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-8)

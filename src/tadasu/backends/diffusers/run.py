@@ -104,6 +104,9 @@ class Run:
         rows = (*asked.replaced, *asked.rewritten, *asked.appended)
         output = self._call_inner(inner, arguments, rows)
         if all(active.idle or active.rewritten for active in self._active):
+            for active in self._active:
+                if active.rewritten:
+                    self._check_output(output, active, asked.step.index, asked.step.count)
             return output
         answer = stacked(first_of(output))
         first, second, extra = answer.tensor_split((self._images, 2 * self._images))
@@ -142,7 +145,7 @@ class Run:
             )
         active, denoiser = self._active[0], getattr(self._pipe, self._family.denoiser)
         images = [] if active.idle else active.weights[0].nonzero().flatten().tolist()
-        parts = [active.conditioning[0, image] for image in images]
+        parts = [active.conditioning(0, image) for image in images]
         joint = self._family.attention == "joint"
         active.rows.append(len(images))
         self._rows.append(len(sample) + (len(images) if joint else 0))
@@ -153,7 +156,9 @@ class Run:
         if not joint:
             contexts = torch.cat([part[context] for part in parts])
             with cross_attention(denoiser, rule, images, contexts, weights):
-                return inner(arguments)
+                output = inner(arguments)
+            self._check_output(output, active, len(self._rows) - 1, self._count())
+            return output
         kept = {context, *(self._family.masked or ())}
         rows = tuple(
             Row(
@@ -168,6 +173,7 @@ class Run:
             tokens = sample[0, 0].numel() // denoiser.config.patch_size**2
         with joint_attention(denoiser, rule, images, len(sample), tokens, weights):
             output = self._call_inner(inner, arguments, rows)
+        self._check_output(output, active, len(self._rows) - 1, self._count())
         return with_first(output, stacked(first_of(output))[: len(sample)])
 
     def _call_inner(self, inner: Inner, arguments: dict[str, Any], rows: tuple[Row, ...]) -> Any:
@@ -209,7 +215,7 @@ class Run:
                 row = Row(
                     source=self._row(image, conditional=True),
                     target=self._row(image, conditional=False) if instead else None,
-                    conditioning=active.conditioning[concept, image],
+                    conditioning=active.conditioning(concept, image),
                 )
                 (replaced if instead else appended).append(row)
         self._rows.append(len(sample) + len(appended))
@@ -240,21 +246,25 @@ class Run:
         return image + self._images * second
 
     def _step(self, arguments: Mapping[str, Any], scale: float) -> tuple[Step, Level]:
-        scheduler = self._pipe.scheduler
         timestep = arguments.get("timestep", 0)
         number = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
-        at = level(scheduler, self._index, number, self._family.sign)
-        count = getattr(self._pipe, "_num_timesteps", None)
-        if count is None:
-            count = len(scheduler.timesteps) - (getattr(scheduler, "begin_index", None) or 0)
+        at = level(self._pipe.scheduler, self._index, number, self._family.sign)
         step = Step(
             index=self._index,
-            count=count,
+            count=self._count(),
             guidance_scale=scale,
             signal=at.signal,
             noise=at.noise,
         )
         return step, at
+
+    def _count(self) -> int:
+        """Number of steps of this run."""
+        count = getattr(self._pipe, "_num_timesteps", None)
+        if count is None:
+            scheduler = self._pipe.scheduler
+            count = len(scheduler.timesteps) - (getattr(scheduler, "begin_index", None) or 0)
+        return int(count)
 
     def _start(self, latents: Tensor, count: int, arguments: Mapping[str, Any]) -> None:
         contexts = arguments.get(self._family.context, ())
@@ -262,7 +272,7 @@ class Run:
         prompts = [contexts[row] for row in own] if len(contexts) else []
         for active in self._active:
             active.weights = active.weights.to(latents.device)
-            found = likeness(self._pipe, self._family, active, self._call, prompts)
+            found = likeness(self._family, active, prompts)
             found = narrow(active, found)
             start = Start(
                 count=count,
@@ -336,6 +346,16 @@ class Run:
         view = view[:, : difference.shape[1]]
         view[concerned] = (view.float() + difference).to(rows.dtype)[concerned]
         return moved
+
+    @staticmethod
+    def _check_output(output: Any, active: Active, index: int, count: int) -> None:
+        """The same for rules that work inside the denoiser's own rows."""
+        if not torch.isfinite(stacked(first_of(output))).all():
+            raise RunFailed(
+                f"Rule {active.layer.rule.name}, step {index + 1} of {count}: the denoiser's "
+                "predictions are not finite, so the image is withheld. In float16, try bfloat16 "
+                "or float32."
+            )
 
     @staticmethod
     def _check(guided: Tensor, predictions: Predictions, active: Active, step: Step) -> None:
