@@ -226,4 +226,5 @@ def likeness(family: Family, active: Active, prompts: Sequence[Tensor]) -> Tenso
 
 def _unit(rows: Tensor) -> Tensor:
     """Rows of length 1; the zero row stays."""
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-8)
+    unit: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-8)
+    return unit
