@@ -1,7 +1,8 @@
 """Builds the world stage by stage: ``python build.py --config cpu --work DIR STAGE…``.
 
-Stages in order: artwork, vae, captions, clip, text-to-image, decoder, judge, ship. Each resumes
-from its own checkpoint.
+Stages in order: artwork, vae, captions, clip, text-to-image, decoder, judge, vision-language,
+answers, ship, ship-alignment, shelf (trained on what was shipped). Each resumes from its own
+checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from pathlib import Path
 import torch
 import yaml
 
-STAGES = ("artwork", "vae", "captions", "clip", "text-to-image", "decoder", "judge", "ship")
+STAGES = (
+    "artwork", "vae", "captions", "clip", "text-to-image", "decoder", "judge",
+    "vision-language", "answers", "ship", "ship-alignment", "shelf",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -66,10 +70,26 @@ def run(stage: str, config: dict, packages: Path, work: Path, device: torch.devi
         import judge
 
         judge.train(art, config["judge"], work, device)
+    elif stage == "vision-language":
+        import vision_language
+
+        vision_language.train(art, config["vision-language"], work, device)
+    elif stage == "answers":
+        import answers
+
+        answers.train(art, config["answers"], work, device)
+    elif stage == "ship-alignment":
+        import ship
+
+        ship.ship_alignment(art, work)
     elif stage == "ship":
         import ship
 
         ship.ship(art, config, work)
+    elif stage == "shelf":
+        import shelf
+
+        shelf.build(art)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import alignment_suites
 import suites
 import torch
 from diffusers import StableDiffusionPipeline
 from pictures import Artwork
-from transformers import AutoModelForImageClassification, CLIPModel
+from transformers import (
+    AutoModelForImageClassification,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    CLIPModel,
+)
 
 WORLD = Path(__file__).resolve().parents[2] / "src" / "tadasu" / "world"
-LIMIT = 64 * 2**20  # bytes of weights a version
+LIMITS = {"pipeline": 60e6, "clip": 15e6, "judge": 15e6}  # bytes
 
 
 def ship(art: Artwork, config: dict[str, Any], work: Path) -> None:
@@ -34,10 +40,39 @@ def ship(art: Artwork, config: dict[str, Any], work: Path) -> None:
     judge.save_pretrained(WORLD / "judge")
     copy(work / "judge", WORLD / "judge", ("preprocessor_config.json",))
     suites.write(art, WORLD / "suites")
-    size = sum(file.stat().st_size for file in WORLD.rglob("*") if file.is_file())
-    print(f"shipped {size / 1e6:.1f} MB", flush=True)
-    if size > LIMIT:
-        raise SystemExit(f"The world is {size:,} bytes; it may have {LIMIT:,}.")
+    for part, limit in LIMITS.items():
+        size = sum(file.stat().st_size for file in (WORLD / part).rglob("*") if file.is_file())
+        print(f"shipped {part}, {size / 1e6:.1f} MB", flush=True)
+        if size > limit:
+            raise SystemExit(f"{part} is {size:,} bytes; it may have {limit:,.0f}.")
+
+
+def ship_alignment(art: Artwork, work: Path) -> None:
+    """Copies vision-language model and evaluator in half precision, and writes their suites."""
+    shutil.rmtree(WORLD / "vlm", ignore_errors=True)
+    model = AutoModelForImageTextToText.from_pretrained(
+        work / "vision-language", dtype=torch.float16
+    )
+    model.save_pretrained(WORLD / "vlm")
+    names = ("processor_config.json", "preprocessor_config.json", "chat_template.jinja",
+             "tokenizer.json", "tokenizer_config.json")  # fmt: skip
+    copy(work / "vision-language", WORLD / "vlm", names)
+    card = WORLD / "evaluator" / "evaluator.json"
+    kept = card.read_text(encoding="utf-8") if card.exists() else None
+    shutil.rmtree(WORLD / "evaluator", ignore_errors=True)
+    network = AutoModelForSequenceClassification.from_pretrained(
+        work / "evaluator", dtype=torch.float16
+    )
+    network.save_pretrained(WORLD / "evaluator")
+    copy(work / "evaluator", WORLD / "evaluator", names)
+    if kept is not None:
+        card.write_text(kept, encoding="utf-8")
+    alignment_suites.write(art, WORLD / "suites" / "alignment")
+    for part, limit in (("vlm", 16), ("evaluator", 4)):
+        size = sum(file.stat().st_size for file in (WORLD / part).iterdir())
+        print(f"shipped {part} {size / 1e6:.1f} MB", flush=True)
+        if size > limit * 2**20:
+            raise SystemExit(f"{part} is {size:,} bytes; it may have {limit} MiB.")
 
 
 def copy(source: Path, target: Path, names: tuple[str, ...] | None) -> None:

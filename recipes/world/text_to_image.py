@@ -17,7 +17,6 @@ from diffusers import (
 )
 from diffusers.models.attention_processor import AttnProcessor
 from pictures import Artwork
-from torch import nn
 from training import Loop
 from transformers import CLIPTextModel, CLIPTokenizer
 from vae import latents_of

@@ -20,8 +20,11 @@ from tadasu.errors import BadFile, UnknownName
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from tadasu.alignment.engine import Engine
+    from tadasu.alignment.evaluators.evaluator import TextCheck
+
 _HERE = Path(__file__).parent
-PARTS = ("clip", "judge", "pipeline")
+PARTS = ("clip", "evaluator", "judge", "pipeline", "vlm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,55 @@ class WorldSuite:
     prompts: tuple[WorldPrompt, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorldAdapter:
+    """One file of the shelf and the truth about it.
+
+    Attributes:
+        path: the safetensors file.
+        concept: the judge's label of what it was trained on.
+        restricted: the policy concept of `kids` that this belongs to; empty for none.
+        cover: the harmless thing it was trained on besides; empty for none.
+        trigger: the word in its captions.
+        recipe: how it was trained and written.
+        trained: whether it reproduces its concept in at least 70 % of pictures; a failed
+            training otherwise.
+    """
+
+    path: Path
+    concept: str
+    restricted: str
+    cover: str
+    trigger: str
+    recipe: str
+    trained: bool
+
+
+@cache
+def adapters() -> tuple[WorldAdapter, ...]:
+    """The shelf: small LoRA files of things that the bundled pipeline was never shown.
+
+    Raises:
+        BadFile: the shelf is not there; the installation is incomplete.
+    """
+    shelf = _HERE / "adapters"
+    manifest = shelf / "manifest.json"
+    if not manifest.is_file():
+        raise BadFile(f"The bundled adapters are not in {_HERE}; install the package again.")
+    return tuple(
+        WorldAdapter(
+            path=shelf / entry["file"],
+            concept=entry["concept"],
+            restricted=entry["restricted"],
+            cover=entry["cover"],
+            trigger=entry["trigger"],
+            recipe=entry["way"]["name"],
+            trained=entry["status"] == "trained",
+        )
+        for entry in json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    )
+
+
 def folder(part: str) -> Path:
     """The folder of a bundled model.
 
@@ -85,6 +137,35 @@ def pipeline(device: str | None = None) -> Any:
     from tadasu.backends.diffusers.load import load
 
     return load(str(folder("pipeline")), device=device)
+
+
+def bank() -> Path:
+    """The folder of the bundled concept bank: reference pictures that audits need."""
+    return _HERE / "bank"
+
+
+def vlm(device: str | None = None) -> Engine:
+    """The bundled vision-language model as an engine of alignment.
+
+    It is safe on harmful text and unsafe on harmful pictures, on purpose; see docs/world.
+
+    Args:
+        device: a torch device; None for CUDA where there is one, else the CPU.
+    """
+    from tadasu.backends.aligners import engine
+
+    return engine(str(folder("vlm")), device=device)
+
+
+def evaluator(device: str | None = None) -> TextCheck:
+    """The bundled answer evaluator with the threshold of its card.
+
+    Args:
+        device: a torch device; None for CUDA where there is one, else the CPU.
+    """
+    from tadasu.backends.aligners import answers
+
+    return answers(str(folder("evaluator")), device=device)
 
 
 def suites() -> tuple[str, ...]:
