@@ -1,14 +1,16 @@
 """Erase 1, 10, 50, 100 concepts and 1, 3 styles of the emoji world with every solver.
 
-    python bench/editing_world.py --pipeline DIR --judge DIR --concepts concepts.json \\
-        --out docs/editing/world --counts 1 10 50 100 --styles 1 3
+    python bench/editing_world.py --concepts concepts.json --out docs/editing/world
+    python bench/editing_world.py --concepts concepts.json --out docs/editing/ways \\
+        --counts 100 --styles --systems "uce mean" "uce near" "uce last" "speed rece" layer
 
 ``concepts.json`` is the list that the world's recipe writes (English and Japanese names per
 concept). For every system the same prompts are drawn from the same seeds. Columns: erased
 (the judge's first choice among objects is the asked one), retained, Japanese leak (the same for the
 Japanese name), scene (the other object of a scene is still seen), distance (mean absolute pixel
 difference of retained pictures to the unedited ones, 0 to 1). Intervals are 95 % Wilson. The form
-says whether the edit survives in a file that others run (folded) or is attached (run time).
+says where the edit lives: ``weights`` and ``model`` (one more layer of the text encoder) survive in
+files that others run, ``run time`` has to be attached.
 Results are written after every system, so an interrupted run keeps what it has.
 """
 
@@ -18,6 +20,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +28,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from tadasu import world as bundled
 from tadasu.backends.diffusers.context.apply import applied
 from tadasu.backends.diffusers.context.fold import fold, unfold
 from tadasu.backends.diffusers.context.ports import gram, ports
-from tadasu.backends.diffusers.context.text import PipelineEncoder
+from tadasu.backends.diffusers.context.text import HiddenEncoder, PipelineEncoder
 from tadasu.editing.encoder import Encoded
 from tadasu.editing.prior import Prior
-from tadasu.editing.problem import Kept, Reading, assemble
+from tadasu.editing.problem import Kept, Problem, Reading, assemble
+from tadasu.editing.rece import adversarial
 from tadasu.editing.registry import parse
 from tadasu.editing.targets import Target
 from tadasu.statistics.intervals import wilson
@@ -41,13 +46,14 @@ TEMPLATES = (
     "{}",
     "a {}",
     "noto emoji of a {}",
-    "twemoji {}",
-    "flat emoji of a {}",
     "a {} next to a book on a white background",
     "a cat face next to a {} on a blue background",
 )
-SYSTEMS = ("none", "uce:v1", "uce:v2", "rece", "speed", "cure", "uce", "conditional")
+ENDING = ("{}", "a {}", "noto emoji of a {}", "twemoji {}")
+OF_STYLES = ("{}", "{} emoji of a cat", "{} emoji of a book")
 PUBLISHED = ("uce:v1", "uce:v2", "rece", "speed", "cure")
+OURS = ("uce", "layer", "conditional")
+SYSTEMS = ("none", *PUBLISHED, *OURS)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def style_prompts(gone: list[str], stay: list[str], concepts: list[dict], n: int
 class Remembering:
     """An encoder that encodes every text once."""
 
-    def __init__(self, encoder: PipelineEncoder) -> None:
+    def __init__(self, encoder: PipelineEncoder | HiddenEncoder) -> None:
         self.encoder, self.known = encoder, {}
 
     @property
@@ -109,12 +115,12 @@ class Remembering:
     def encode(self, texts: Any) -> dict[str, Encoded]:
         new = [text for text in dict.fromkeys(texts) if text not in self.known]
         if new:
-            found = self.encoder.encode(new)["context"]
+            ((self.site, found),) = self.encoder.encode(new).items()
             rows = zip(found.contexts, found.spans, strict=True)
             self.known |= dict(zip(new, rows, strict=True))
         rows = [self.known[text] for text in texts]
         contexts = torch.stack([context for context, _ in rows])
-        return {"context": Encoded(contexts=contexts, spans=tuple(where for _, where in rows))}
+        return {self.site: Encoded(contexts=contexts, spans=tuple(where for _, where in rows))}
 
 
 class World:
@@ -122,14 +128,13 @@ class World:
         from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
         from transformers import AutoModelForImageClassification
 
-        self.pipe = StableDiffusionPipeline.from_pretrained(pipeline, torch_dtype=torch.float32)
+        self.pipe = StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float32)
         self.pipe.scheduler = DPMSolverMultistepScheduler.from_config(self.pipe.scheduler.config)
         self.pipe.set_progress_bar_config(disable=True)
-        self.encoder = Remembering(PipelineEncoder(self.pipe))
+        self.encoder = Remembering(PipelineEncoder(self.pipe, batch=64))
+        self.hidden = Remembering(HiddenEncoder(self.pipe, batch=64))
         self.gram = gram(ports(self.pipe)["context"])
-        self.judge = AutoModelForImageClassification.from_pretrained(
-            judge, torch_dtype=torch.float32
-        )
+        self.judge = AutoModelForImageClassification.from_pretrained(judge, dtype=torch.float32)
         processor = json.loads((judge / "preprocessor_config.json").read_text())
         self.size = processor["size"]["height"]
         self.labels = [self.judge.config.id2label[i] for i in range(self.judge.config.num_labels)]
@@ -169,35 +174,82 @@ class World:
         return int(np.argmax(np.where(group, scores, -np.inf))) == number
 
 
-def targets_for(erased: list[dict], anchor: str | None) -> list[Target]:
-    return [Target(concept=c["en"], texts=(c["en"], c["ja"]), anchor=anchor) for c in erased]
+@dataclass(frozen=True)
+class Way:
+    """How one system is asked.
+
+    Args:
+        solver: takes a problem.
+        reading: token modes and templates.
+        anchor: what the concepts shall mean; ``near`` is the nearest kept concept.
+        languages: of the concepts' names.
+    """
+
+    solver: Callable[[Problem], Any]
+    reading: Reading
+    anchor: str | None = ""
+    languages: tuple[str, ...] = ("en", "ja")
+
+
+def way(name: str, styles: bool) -> Way:
+    """Published systems read English names as published; ours read both languages in sentences."""
+    if name in PUBLISHED:
+        solver = parse(name)
+        return Way(solver.solve, solver.reading, languages=("en",))
+    form = {"preserve_tokens": "last+tail", "templates": OF_STYLES if styles else TEMPLATES}
+    tail = Reading(tokens="last+tail", **form)
+    if name in ("layer", "conditional"):
+        return Way(parse(name).solve, replace(tail, hidden=name == "layer"), None)
+    uce = parse("uce").solve
+    ending = replace(tail, templates=OF_STYLES if styles else ENDING)
+    return {
+        "uce": Way(uce, ending, None if styles else ""),
+        "uce mean": Way(uce, tail, None),
+        "uce near": Way(uce, ending, "near"),
+        "uce last": Way(uce, replace(ending, tokens="last", preserve_tokens="last"), None),
+        "speed rece": Way(speed_then_rece, replace(ending, tokens="last", preserve_tokens="last")),
+    }[name]
+
+
+def speed_then_rece(problem: Problem) -> Any:
+    """SPEED's null space, then RECE's search for what still makes the old picture, once more."""
+    speed = parse("speed:cutoff=1")
+    first = speed.solve(problem)
+    found = adversarial(first, problem.gram, problem.sources, 0.1)
+    return speed.solve(replace(problem, sources=found)).then(first).compressed()
+
+
+def nearest(world: World, erased: list[dict], kept: Kept) -> dict[str, str]:
+    """Per erased concept the kept English name that the projections read most alike."""
+    names = [text for text in kept.texts if text.isascii()]
+    found = world.encoder.encode([*(c["en"] for c in erased), *names])["context"]
+    rows = torch.stack([found.rows(i, found.spans[i], "eot")[0] for i in range(len(found.spans))])
+    seen = rows @ torch.linalg.cholesky(world.gram + 1e-6 * torch.eye(len(world.gram)).double())
+    near = torch.cdist(seen[: len(erased)], seen[len(erased) :]).argmin(1).tolist()
+    return {c["en"]: names[k] for c, k in zip(erased, near, strict=True)}
 
 
 def solve(name: str, world: World, erased: list[dict], kept: Kept, *, styles: bool) -> Any:
     """The map of one system, with the reading that suits it (published ones as published)."""
-    solver = parse(name)
-    own, targets = solver.reading, targets_for(erased, "")
-    if styles:
-        targets = [Target(concept=c["en"], texts=(c["en"],), anchor="") for c in erased]
-    reading = own
-    if name in ("uce", "conditional"):
-        more = ("{}", "{} emoji of a cat", "{} emoji of a book") if styles else TEMPLATES
-        if name == "uce" and not styles:
-            more = TEMPLATES[:5]
-        reading = Reading(tokens="last+tail", preserve_tokens="last+tail", templates=more)
-        if name == "conditional" or styles:
-            targets = [replace(target, anchor=None) for target in targets]
-    if name in PUBLISHED:  # names in English only, as the papers do
-        targets = [replace(target, texts=target.texts[:1]) for target in targets]
+    how = way(name, styles)
+    anchors = nearest(world, erased, kept) if how.anchor == "near" else {}
+    targets = [
+        Target(
+            concept=c["en"],
+            texts=tuple(dict.fromkeys(c[language] for language in how.languages)),
+            anchor=anchors.get(c["en"], how.anchor),
+        )
+        for c in erased
+    ]
+    if name in PUBLISHED:
         kept = replace(kept, prior=None, captions=())
-    problem = assemble(
-        world.encoder,
-        targets,
-        reading=reading,
-        kept=kept,
-        grams={"context": world.gram},
-    )["context"]
-    return solver.solve(problem)
+    if how.reading.hidden:
+        kept = replace(kept, prior=None)
+    encoder = world.hidden if how.reading.hidden else world.encoder
+    grams = {"context": world.gram}
+    problems = assemble(encoder, targets, reading=how.reading, kept=kept, grams=grams)
+    ((_, problem),) = problems.items()
+    return how.solver(problem)
 
 
 def measure(world: World, prompts: list[Prompt], plain: np.ndarray | None) -> tuple[dict, Any]:
@@ -264,7 +316,7 @@ def run_task(
         try:
             if name != "none":
                 edit = solve(name, world, erased, kept, styles=task.endswith("styles"))
-                form = "run time" if name == "conditional" else "folded"
+                form = {"conditional": "run time", "layer": "model"}.get(name, "weights")
         except Exception as error:  # a solver that refuses is a result
             failed = str(error)
         seconds = time.perf_counter() - start
@@ -274,8 +326,8 @@ def run_task(
         if form == "run time":
             with applied(world.pipe, {"context": edit}):
                 row, pictures = measure(world, prompts, plain)
-        elif form == "folded":
-            fold(world.pipe, "edit", {"context": edit})
+        elif edit is not None:
+            fold(world.pipe, "edit", {"layer" if form == "model" else "context": edit})
             row, pictures = measure(world, prompts, plain)
             unfold(world.pipe, "edit")
         else:
@@ -289,16 +341,17 @@ def run_task(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", type=Path, required=True)
-    parser.add_argument("--judge", type=Path, required=True)
+    parser.add_argument("--pipeline", type=Path, default=bundled.folder("pipeline"))
+    parser.add_argument("--judge", type=Path, default=bundled.folder("judge"))
     parser.add_argument("--concepts", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs/editing/world"))
     parser.add_argument("--counts", type=int, nargs="*", default=[1, 10, 50, 100])
     parser.add_argument("--styles", type=int, nargs="*", default=[1, 3])
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS))
-    parser.add_argument("-n", type=int, default=96, help="prompts per column")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("-n", type=int, default=48, help="prompts per column")
+    parser.add_argument("--kept", type=int, default=173, help="concepts on the preserve list")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.done = []
@@ -322,7 +375,7 @@ def main() -> None:
         gone = {c["en"] for c in erased} | {c["ja"] for c in erased}
         quiet = [c for c in captions if not any(name in c for name in gone)]
         kept = Kept(
-            texts=tuple(t for c in stay for t in (c["en"], c["ja"]) if t not in gone),
+            texts=tuple(t for c in stay[: args.kept] for t in (c["en"], c["ja"]) if t not in gone),
             captions=tuple(quiet[:: max(1, len(quiet) // 400)]),
             prior=Prior.measure(world.encoder, quiet, batch=256),
         )

@@ -11,6 +11,7 @@ import torch
 from tadasu.cli.app import run
 from tadasu.cli.edit_make import lines
 from tadasu.errors import BadFile
+from tadasu.policy import Policy
 
 Say = Callable[..., tuple[int, Any]]
 
@@ -72,7 +73,11 @@ def test_from_words_to_file_to_model(say: Say, tmp_path: Path) -> None:
     captions = tmp_path / "captions.csv"
     captions.write_text("id,prompt\n1,a red dog\n2,a blue cat\n", encoding="utf-8")
     prior, file = tmp_path / "prior.safetensors", tmp_path / "gone.safetensors"
-    assert say("prior", str(captions), "--out", str(prior))[1]["captions"] == 2
+    measured = say("prior", str(captions), "--out", str(prior))[1]
+    assert measured["captions"] == 2
+    assert measured["sites"]["context"]["rows"] == 2 * 16
+    named = say("prior", str(captions), "--out", str(tmp_path))[1]["file"]
+    assert len(Path(named).stem) == 16
     code, made = say(
         "erase", "pistol", "--preserve", "cat", "--prior", str(prior), "--out", str(file)
     )
@@ -90,6 +95,7 @@ def test_from_words_to_file_to_model(say: Say, tmp_path: Path) -> None:
     assert code == 0
     assert page["pairs"][0]["distance"] > 0
     assert "class=hidden" in (tmp_path / "p.html").read_text()
+    assert page["seen"] == {}, "nobody judges another model than the bundled one unasked"
     lora = tmp_path / "lora.safetensors"
     assert say("export", str(file), "--format", "kohya", "--out", str(lora))[0] == 0
     assert lora.stat().st_size > 0
@@ -105,6 +111,12 @@ def test_replace_moderate_and_debias(say: Say, tmp_path: Path) -> None:
     assert code == 0
     assert made["recipe"]["targets"][0]["attributes"] == {"woman": 0.2}
     assert made["recipe"]["reading"]["tokens"] == "last"
+    code, made = say("moderate", "weapons", "--out", out)
+    assert code == 0
+    (target,) = made["recipe"]["targets"]
+    weapons = next(c for c in Policy.load("kids").concepts if c.hazard == "weapons")
+    assert target["texts"] == [name for names in weapons.names.values() for name in names]
+    assert {"en", "ja"} <= weapons.names.keys()
     code, made = say("moderate", "no-such-hazard", "--out", out)
     assert (code, made) == (2, None)
 

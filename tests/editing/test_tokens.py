@@ -102,3 +102,11 @@ def test_unknown_mode_names_the_known_ones() -> None:
 def test_a_text_without_tokens_is_refused() -> None:
     with pytest.raises(BadInput, match="at least one token"):
         span([0, 0], [0, 0], bos=None, eos=1)
+
+
+def test_a_text_with_an_unknown_token_has_no_rows() -> None:
+    unread = span([2, 1, 0, 0], [1, 1, 0, 0], bos=None, eos=1, unknown=2)
+    assert not unread.readable
+    for mode in MODES:
+        assert rows(unread, mode) == ()
+    assert span([5, 1, 0, 0], [1, 1, 0, 0], bos=None, eos=1, unknown=2).readable

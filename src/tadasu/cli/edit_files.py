@@ -198,9 +198,10 @@ def apply(
 def prior(
     captions: Annotated[Path, typer.Argument(help="One a line, or a CSV.", show_default=False)],
     model: Model = "world",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The prior.")] = Path(
-        "prior.safetensors"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The prior; a folder names it after the text encoder."),
+    ] = Path("prior.safetensors"),
     limit: Annotated[int | None, typer.Option(help="Read only so many captions.")] = None,
     json_output: Json = False,
 ) -> None:
@@ -208,16 +209,29 @@ def prior(
 
     Example: tadasu edit prior captions.csv --out prior.safetensors
     """
-    from tadasu.backends.diffusers.context.text import PipelineEncoder
-    from tadasu.editing.prior import Prior
+    import time
 
-    measured = Prior.measure(PipelineEncoder(_model(model)), lines(captions)[:limit])
-    measured.save(out)
-    sites = {site: moment.rows for site, moment in measured.moments.items()}
+    from tadasu.editing.models import model_of
+    from tadasu.editing.prior import Prior, file_name
+
+    texts = lines(captions)[:limit]
+    encoder = model_of(_model(model)).encoder()
+    began = time.perf_counter()
+    measured = Prior.measure(encoder, texts)
+    seconds = time.perf_counter() - began
+    file = out / file_name(measured.fingerprint) if out.is_dir() else out
+    measured.save(file)
+    sites = {
+        site: {"rows": moment.rows, "condition": moment.condition}
+        for site, moment in measured.moments.items()
+    }
     if json_output:
-        print_json({"file": str(out), "captions": measured.captions, "rows": {**sites}})
+        found = {"file": str(file), "captions": measured.captions, "seconds": seconds}
+        print_json({**found, "sites": {**sites}})
     else:
-        results().print(f"{measured.captions:,} captions: {out}", markup=False)
+        results().print(f"{measured.captions:,} captions in {seconds:.0f} s: {file}", markup=False)
+        for site, each in sites.items():
+            results().print(f"{site}: {each['rows']:,} rows, condition {each['condition']:.1e}")
 
 
 def _model(ref: str) -> Any:

@@ -36,6 +36,8 @@ Templates = Annotated[
     list[str] | None, typer.Option("--template", "-t", help="Sentence with {} for the name.")
 ]
 Tokens = Annotated[str | None, typer.Option(help="last, last+tail, all or eot.")]
+#: A linear edit that leaves more of a concept's distance than this has not removed it.
+HARD = 0.3
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
@@ -250,6 +252,12 @@ def report(edit: Edit, path: Path, json_output: bool) -> None:
         if found.get("overlapping"):
             names = ", ".join(found["overlapping"])
             messages().print(f"{site}: gates cannot tell apart {names}", markup=False)
+        if found.get("condition") is not None and max(found["residual"].values()) > HARD:
+            messages().print(
+                f"{site}: too much for one linear map of this width (residual above {HARD}); "
+                "try --solver layer (Stable Diffusion 1.x and 2.x) or --solver conditional.",
+                markup=False,
+            )
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -53,8 +53,8 @@ class Encoded:
             for ours, theirs in zip(source[1], target[1], strict=True)
             for pair in paired(ours, theirs, mode, empty=empty)
         ]
-        here, there = zip(*found, strict=True)
-        moved, goals = self.contexts[source[0], list(here)], self.contexts[target[0], list(there)]
+        here, there = [ours for ours, _ in found], [theirs for _, theirs in found]
+        moved, goals = self.contexts[source[0], here], self.contexts[target[0], there]
         return moved.to(torch.float64), goals.to(torch.float64)
 
 

@@ -59,6 +59,12 @@ class Moment:
             raise BadInput("This prior has seen no captions.")
         return self.total / self.rows
 
+    @property
+    def condition(self) -> float:
+        """Largest use of a direction against the smallest; infinite where one is never used."""
+        sizes = torch.linalg.eigvalsh(self.mean)
+        return float(sizes[-1] / sizes[0]) if float(sizes[0]) > 0 else float("inf")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prior:
@@ -141,12 +147,21 @@ class Prior:
         return cls(moments=moments, fingerprint=about["encoder"], captions=int(about["captions"]))
 
 
+def file_name(fingerprint: str) -> str:
+    """What the prior of a text encoder is called where it shall be found.
+
+    >>> file_name("sha256:0123456789abcdef0123")
+    '0123456789abcdef.safetensors'
+    """
+    return f"{fingerprint.removeprefix('sha256:')[:16]}.safetensors"
+
+
 def found_prior(fingerprint: str) -> Prior | None:
     """The prior that was measured for a text encoder, if one came with the package."""
-    name = f"{fingerprint.removeprefix('sha256:')[:16]}.safetensors"
     for folder in PRIORS:
-        if (folder / name).is_file():
-            prior = Prior.load(folder / name)
+        file = folder / file_name(fingerprint)
+        if file.is_file():
+            prior = Prior.load(file)
             prior.check(fingerprint)
             return prior
     return None

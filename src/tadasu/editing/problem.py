@@ -196,16 +196,30 @@ class _Layout:
     def problem(
         self, targets: Sequence[Target], *, prior: Moment | None, gram: Tensor | None
     ) -> Problem:
-        names = [(n, text) for n, target in enumerate(targets) for text in target.texts]
+        names = [
+            (n, text)
+            for n, target in enumerate(targets)
+            for text in target.texts
+            if self._readable(text)
+        ]
+        lost = [target.concept for n, target in enumerate(targets) if n not in dict(names)]
+        if lost:
+            raise BadInput(
+                f"This model's tokenizer cannot read any name of {', '.join(map(shown, lost))}; "
+                "give a name in a language that it was trained on."
+            )
         sentences = [(k, t) for k in range(len(names)) for t in self.reading.templates]
         moved = [self._moved(targets[names[k][0]], names[k][1], t) for k, t in sentences]
         owner = torch.tensor([names[k][0] for k, _ in sentences])
         lengths = torch.tensor([here.shape[0] for here, _ in moved])
         owners = owner.repeat_interleave(lengths)
+        if 0 in lengths:
+            raise BadInput("This model's tokenizer cannot read an anchor; give another one.")
         places = [self._place(t, names[k][1]) for k, t in sentences]
         weight = torch.tensor([target.weight for target in targets], dtype=torch.float64)
         width = self.encoded.contexts.shape[-1]
-        kept = [(t, text) for t in self.reading.templates for text in self.kept.texts]
+        known = [text for text in self.kept.texts if self._readable(text)]
+        kept = [(t, text) for t in self.reading.templates for text in known]
         preserved = [self._rows(t, text, self.reading.preserve_tokens) for t, text in kept]
         spoken = {plain(text) for _, text in names}
         harmless = [c for c in self.kept.captions if not any(s in plain(c) for s in spoken)]
@@ -229,6 +243,10 @@ class _Layout:
             source_names=torch.tensor([k for k, _ in sentences]).repeat_interleave(lengths),
             source_offsets=torch.cat([torch.arange(int(length)) for length in lengths]),
         )
+
+    def _readable(self, text: str) -> bool:
+        sentence = filled(self.reading.templates[0], text)
+        return any(where.readable for where in self.encoded.spans[self.index[sentence]])
 
     def _place(self, template: str, text: str) -> tuple[int, tuple[Span, ...]]:
         """The sentence and where the name ends in it, which need not be where it ends."""
@@ -268,7 +286,8 @@ class _Layout:
     def _towards_kept(self, text: str, template: str) -> tuple[Tensor, Tensor]:
         tokens = self.reading.tokens
         if template not in self.means:
-            found = [self._rows(template, kept, tokens) for kept in self.kept.texts]
+            known = filter(self._readable, self.kept.texts)
+            found = [self._rows(template, kept, tokens) for kept in known]
             shortest = min(rows.shape[0] for rows in found)
             self.means[template] = torch.stack([rows[:shortest] for rows in found]).mean(0)
         mean, here = self.means[template], self._rows(template, text, tokens)

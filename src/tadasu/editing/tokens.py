@@ -37,6 +37,8 @@ class Span:
         end: row of the end-of-text token, or None when the tokenizer has none.
         length: number of rows, padding included.
         start: row of the whole context at which these rows begin (SD3 joins two encoders).
+        readable: False when the tokenizer wrote an unknown token for a word. Such rows stand for
+            every text it cannot read, so they may not be edited.
     """
 
     first: int
@@ -44,6 +46,7 @@ class Span:
     end: int | None
     length: int
     start: int = 0
+    readable: bool = True
 
     @property
     def empty(self) -> bool:
@@ -58,6 +61,7 @@ def span(
     bos: int | None,
     eos: int | None,
     start: int = 0,
+    unknown: int | None = None,
 ) -> Span:
     """Find the words of one tokenized text.
 
@@ -67,14 +71,15 @@ def span(
         bos: id of the start token, None when the tokenizer writes none.
         eos: id of the end token, None when the tokenizer writes none.
         start: where these rows begin in a joined context.
+        unknown: id that the tokenizer writes for what it cannot read, None when it reads all.
 
     Raises:
         BadInput: when ``ids`` and ``mask`` differ in length or nothing is marked as seen.
 
     >>> span([49406, 320, 2368, 49407, 49407], [1, 1, 1, 1, 0], bos=49406, eos=49407)
-    Span(first=1, last=2, end=3, length=5, start=0)
+    Span(first=1, last=2, end=3, length=5, start=0, readable=True)
     >>> span([49406, 49407, 49407], [1, 1, 0], bos=49406, eos=49407)   # the empty text
-    Span(first=1, last=0, end=1, length=3, start=0)
+    Span(first=1, last=0, end=1, length=3, start=0, readable=True)
     """
     seen = [row for row, kept in enumerate(mask) if kept]
     if len(ids) != len(mask) or not seen:
@@ -86,7 +91,8 @@ def span(
     ends = [row for row in seen if row >= first and eos is not None and ids[row] == eos]
     end = ends[0] if ends else None
     last = (end if end is not None else seen[-1] + 1) - 1
-    return Span(first=first, last=last, end=end, length=len(ids), start=start)
+    readable = unknown is None or unknown not in ids[first : last + 1]
+    return Span(first=first, last=last, end=end, length=len(ids), start=start, readable=readable)
 
 
 def rows(where: Span, mode: Mode, *, empty: Empty = "eot") -> tuple[int, ...]:
@@ -105,6 +111,8 @@ def rows(where: Span, mode: Mode, *, empty: Empty = "eot") -> tuple[int, ...]:
     """
     if mode not in MODES:
         raise UnknownName("token mode", mode, MODES)
+    if not where.readable:
+        return ()
     if mode == "all":
         found = list(range(where.length))
     elif mode == "eot":

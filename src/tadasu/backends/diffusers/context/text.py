@@ -193,6 +193,9 @@ def _word_spans(
     )
     # T5 has a beginning-of-sequence id on paper but never writes it; `span` looks at the row.
     marks = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "start": start}
+    # CLIP's unknown token is its end token, which it never needs: it reads bytes.
+    if tokenizer.unk_token_id not in (tokenizer.eos_token_id, tokenizer.pad_token_id):
+        marks["unknown"] = tokenizer.unk_token_id
     return [span(i, m, **marks) for i, m in zip(found.input_ids, found.attention_mask, strict=True)]
 
 
