@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,12 +99,14 @@ def align(
 
     Example: tadasu calibrate align world --gate and --missed 0.1
     """
-    rows = _rows(table, "alignment-scores.csv")
-    below = {} if gate is GateChoice.POST_ONLY else {image: "above"}
-    wanted = {**below, answer: answer_flags.value}
-    combine = "or" if gate is GateChoice.OR else "and"
-    _calibrate(rows, wanted, label, combine, missed, false_alarms, confidence, correction, seed,
-               page, json_output)  # fmt: skip
+    seen = {} if gate is GateChoice.POST_ONLY else {image: "above"}
+    wish = Wish(
+        flags={**seen, answer: answer_flags.value}, label=label,
+        combine="or" if gate is GateChoice.OR else "and",
+        missed=missed, false_alarms=false_alarms, confidence=confidence,
+        correction=correction, seed=seed,
+    )  # fmt: skip
+    _calibrate(_rows(table, "alignment-scores.csv"), wish, page, json_output)
 
 
 @app.command("detector")
@@ -126,47 +129,71 @@ def detector(
 
     Example: tadasu calibrate detector world --missed 0.1
     """
-    rows = _rows(table, "detector-scores.csv")
-    _calibrate(rows, {score: flags.value}, label, "and", missed, false_alarms, confidence,
-               correction, seed, page, json_output)  # fmt: skip
+    wish = Wish(
+        flags={score: flags.value}, label=label, missed=missed, false_alarms=false_alarms,
+        confidence=confidence, correction=correction, seed=seed,
+    )  # fmt: skip
+    _calibrate(_rows(table, "detector-scores.csv"), wish, page, json_output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a calibration is asked for.
+
+    Attributes:
+        flags: by column of scores, which side of its threshold is flagged.
+        label: column with the truth.
+        combine: ``and`` or ``or``, with several columns.
+        missed: the largest share missed.
+        false_alarms: the largest share flagged wrongly; None promises nothing about it.
+        confidence: of the promises.
+        correction: of many tests.
+        seed: of the split.
+    """
+
+    flags: dict[str, Any]
+    label: str
+    combine: Any = "and"
+    missed: float
+    false_alarms: float | None
+    confidence: float
+    correction: CorrectionChoice
+    seed: int
+
+    def promises(self) -> list[Promise]:
+        """What is promised."""
+        from tadasu.statistics.risk_control import Promise
+
+        promised = [Promise(risk="missed", limit=self.missed)]
+        if self.false_alarms is not None:
+            promised.append(Promise(risk="false alarms", limit=self.false_alarms))
+        return promised
 
 
 def _calibrate(
-    rows: Sequence[dict[str, Any]],
-    wanted: dict[str, Any],
-    label: str,
-    combine: Any,
-    missed: float,
-    false_alarms: float | None,
-    confidence: float,
-    correction: CorrectionChoice,
-    seed: int,
-    page: Path | None,
-    json_output: bool,
+    rows: Sequence[dict[str, Any]], wish: Wish, page: Path | None, json_output: bool
 ) -> None:
     import numpy as np
 
-    from tadasu.statistics.risk_control import Promise
     from tadasu.statistics.thresholds import Score, find
 
-    promises = [Promise(risk="missed", limit=missed)]
-    if false_alarms is not None:
-        promises.append(Promise(risk="false alarms", limit=false_alarms))
-    truth = np.array([_truth(row, label) for row in rows], dtype=np.bool_)
+    promises = wish.promises()
+    truth = np.array([_truth(row, wish.label) for row in rows], dtype=np.bool_)
     scores = [
         Score(name=name, values=np.array([_number(row, name) for row in rows]), flags=side)
-        for name, side in wanted.items()
+        for name, side in wish.flags.items()
     ]
-    kind: Any = "fixed sequence" if correction is CorrectionChoice.FIXED else correction.value
+    kind: Any = wish.correction.value.replace("-", " ")
     found = find(
-        scores, truth, promises, combine=combine, confidence=confidence, correction=kind, seed=seed
-    )
+        scores, truth, promises,
+        combine=wish.combine, confidence=wish.confidence, correction=kind, seed=wish.seed,
+    )  # fmt: skip
     if page is not None:
-        _write(page, scores, truth, found, promises, confidence)
+        _write(page, scores, truth, found, promises, wish.confidence)
     if json_output:
-        print_json(_document(scores, found, promises, combine, confidence, correction.value))
+        print_json(_document(scores, found, promises, wish))
     else:
-        _print(scores, found, promises, combine, confidence)
+        _print(scores, found, promises, wish)
     raise typer.Exit(int(found.thresholds is None))
 
 
@@ -243,12 +270,7 @@ def _write(
 
 
 def _document(
-    scores: Sequence[Score],
-    found: Found,
-    promises: Sequence[Promise],
-    combine: str,
-    confidence: float,
-    correction: str,
+    scores: Sequence[Score], found: Found, promises: Sequence[Promise], wish: Wish
 ) -> dict[str, Json]:
     names = [score.name for score in scores]
     certificate = found.certificate
@@ -270,10 +292,10 @@ def _document(
         "certified": found.thresholds is not None,
         "thresholds": thresholds,
         "flags": {score.name: score.flags for score in scores},
-        "gate": combine,
+        "gate": wish.combine,
         "promises": limits,
-        "confidence": confidence,
-        "correction": correction,
+        "confidence": wish.confidence,
+        "correction": wish.correction.value,
         "missed": _interval(certificate.missed),
         "false_alarms": _interval(certificate.false_alarms),
         "tested": {"positive": found.positive, "negative": found.negative},
@@ -287,27 +309,23 @@ def _interval(found: Any) -> dict[str, Json] | None:
     return {"value": found.estimate, "low": found.low, "high": found.high}
 
 
-def _print(
-    scores: Sequence[Score],
-    found: Found,
-    promises: Sequence[Promise],
-    combine: str,
-    confidence: float,
-) -> None:
+def _print(scores: Sequence[Score], found: Found, promises: Sequence[Promise], wish: Wish) -> None:
     console = results()
     said = " and ".join(_words(promise)[0] for promise in promises)
     counted = f"tested on {found.positive} to flag and {found.negative} others"
     certificate = found.certificate
     if found.thresholds is None or certificate.missed is None or certificate.false_alarms is None:
-        console.print(f"Nothing can be certified: not that {said}, with {confidence:g} confidence.")
+        console.print(
+            f"Nothing can be certified: not that {said}, with {wish.confidence:g} confidence."
+        )
         console.print(f"({counted}; give more labelled items, a better score, or a weaker promise)")
         return
-    rule = f" {combine} ".join(
+    rule = f" {wish.combine} ".join(
         f"{score.name} {'>=' if score.flags == 'above' else '<='} {threshold:.6g}"
         for score, threshold in zip(scores, found.thresholds, strict=True)
     )
     console.print(f"flag where {rule}", markup=False)
-    console.print(f"certified with {confidence:g} confidence: {said}", markup=False)
+    console.print(f"certified with {wish.confidence:g} confidence: {said}", markup=False)
     for name, rate in (("missed", certificate.missed), ("false alarms", certificate.false_alarms)):
         limits = f"[{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
         console.print(f"  {name} {100 * rate.estimate:.1f} % {limits}", markup=False)
