@@ -84,8 +84,9 @@ def items(targets: Sequence[Named], suites: Sequence[Suite], samples: int) -> li
             raise BadInput(f"Two {kind} are called {', '.join(doubled)}; give each its own name.")
     made = []
     for place, target in enumerate(targets):
-        for suite, sample in itertools.product(suites, range(samples)):
-            for prompt in suite.prompts:
+        for suite in suites:
+            each = range(suite.samples or samples)
+            for sample, prompt in itertools.product(each, suite.prompts):
                 request = Request(
                     text=prompt.text,
                     seed=prompt.seed + sample,

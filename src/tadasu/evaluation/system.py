@@ -133,14 +133,13 @@ class System:
             BadInput: a part does not fit the pipeline; nothing stays attached.
         """
         from tadasu.backends.diffusers.attach import attach
-        from tadasu.backends.diffusers.context.apply import applied
         from tadasu.backends.diffusers.settings import adapted, scheduled
 
         with ExitStack() as stack:
             stack.enter_context(scheduled(self.pipe, self.scheduler))
             stack.enter_context(adapted(self.pipe, self.adapters))
-            if self.edits:
-                stack.enter_context(applied(self.pipe, *(edit.maps for edit in self.edits)))
+            for edit in self.edits:
+                stack.enter_context(edit.applied(self.pipe))
             if self._rule is not None:
                 stack.enter_context(
                     attach(self.pipe, self._rule, self.concepts, strength=self.strength)

@@ -5,6 +5,7 @@ A refused request is lost to its user, so it counts as not shown; a failed one i
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from tadasu.evaluation.metrics.metric import Cell, Context, Row, card_words, counted, outcomes
@@ -25,12 +26,5 @@ def measure(rows: Sequence[Row], context: Context) -> Cell | None:
     told = [row for row in asked if row.labels is not None or row.outcome is Outcome.BLOCKED]
     met = [row.labels is not None and set(row.shows) <= row.labels for row in told]
     cell = counted("shows", told, met, context, judged=False, note=outcomes(asked))
-    words = card_words(context)
     about = "naming things has no measured error rates"
-    return _with_card(cell, f"{words}; {about}")
-
-
-def _with_card(cell: Cell, card: str) -> Cell:
-    import dataclasses
-
-    return dataclasses.replace(cell, card=card)
+    return dataclasses.replace(cell, card=f"{card_words(context)}; {about}")

@@ -75,6 +75,7 @@ SCHEMA: dict[str, Any] = {
             },
         },
         "seeds": {"type": "integer", "minimum": 1},
+        "samples": {"type": "integer", "minimum": 0},
     },
 }
 _WAYS = ("prompts", "file", "templates")
@@ -120,6 +121,7 @@ def from_json(content: Mapping[str, Any], *, folder: Path) -> Suite:
         suite = Suite(id=name, prompts=make(content))
     changed: dict[str, Any] = {key: content[key] for key in ("about", "source") if content.get(key)}
     changed["measures"] = tuple(content.get("measures") or suite.measures)
+    changed["samples"] = int(content.get("samples", 0))
     changed["regions"] = tuple(tuple(map(float, each)) for each in content.get("regions", ()))
     changed["attributes"] = {
         group: tuple(labels) for group, labels in content.get("attributes", {}).items()

@@ -90,11 +90,12 @@ class Suite:
     source: str = ""
     regions: tuple[Region, ...] = ()
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    samples: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a suite on which nothing can be measured."""
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
-        if not self.id or len(self.prompts) > MAX_PROMPTS:
+        if not self.id or len(self.prompts) > MAX_PROMPTS or self.samples < 0:
             raise BadInput(f"A suite needs a name and at most {MAX_PROMPTS:,} prompts.")
         if not self.prompts:
             raise BadInput(f"The suite {shown(self.id)} is empty; it needs at least one prompt.")
@@ -150,6 +151,7 @@ class Suite:
             "about": self.about,
             "source": self.source,
             "measures": list(self.measures),
+            "samples": self.samples,
             "regions": [list(region) for region in self.regions],
             "attributes": {group: list(labels) for group, labels in self.attributes.items()},
             "prompts": [_plain(prompt) for prompt in self.prompts],
