@@ -16,15 +16,16 @@ import csv
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tadasu import world
-from tadasu.alignment.aligned import Aligned, Evaluators
+from tadasu.alignment.aligned import Aligned
 from tadasu.alignment.ecso import EyesClosedSafetyOn
-from tadasu.alignment.engine import Message, Request
+from tadasu.alignment.engine import Message, Reply, Request
 from tadasu.alignment.eta import EvaluatingThenAligning, published
 from tadasu.alignment.evaluators.evaluator import ImageCheck
 from tadasu.alignment.method import Parts
@@ -56,7 +57,7 @@ def certified(missed: float) -> Found:
 def systems(missed: float) -> dict[str, Ask]:
     """Everything that is compared, on one engine."""
     policy = Policy.load("kids")
-    engine = aligners.engine(str(world.folder("vlm")))
+    engine = Remembering(aligners.engine(str(world.folder("vlm"))))
     reward = aligners.answers(str(world.folder("evaluator")))
     clip = aligners.images(str(world.folder("clip")), policy=policy)
     parts = Parts(engine=engine, answers=reward, images=clip)
@@ -84,19 +85,33 @@ def systems(missed: float) -> dict[str, Ask]:
         made[name] = through(
             Aligned(engine, method=method, evaluators=own, max_tokens=MAX_TOKENS, policy=policy)
         )
-    questions = Parts(engine=engine, answers=reward, images=clip,
-                      questions=_questions(policy))  # fmt: skip
-    made["auto, questions too"] = through(
-        Aligned(engine, evaluators=questions, max_tokens=MAX_TOKENS, policy=policy)
-    )
     return made
 
 
-def _questions(policy: Policy) -> Any:
-    """The policy's names, looked for in the user's text."""
-    from tadasu.alignment.aligned import _questions as made
+class Remembering:
+    """An engine that answers a request it knows from memory; every request here is repeatable.
 
-    return made(Evaluators(questions="policy").questions, policy)
+    Systems share their first answers and many candidates, so most of the run is paid once.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self.engine, self.name, self.abilities = engine, engine.name, engine.abilities
+        self.content = engine.content
+        self.known: dict[Any, Reply] = {}
+
+    def generate(self, request: Request) -> Reply:
+        """What the engine says, or said."""
+        said = tuple(
+            (each.role, each.text, tuple(image.tobytes() for image in each.images))
+            for each in request.messages
+        )
+        how = (request.prefill, request.n, request.sampling, request.until, request.max_tokens)
+        key = (said, how)
+        if key not in self.known:
+            reply = self.engine.generate(replace(request, resume=None))
+            plain = tuple(replace(each, resume=None) for each in reply.continuations)
+            self.known[key] = replace(reply, continuations=plain, resume=None)
+        return self.known[key]
 
 
 def plain(engine: Any) -> Ask:
@@ -122,12 +137,10 @@ def through(aligned: Aligned) -> Ask:
 def measured(ask: Ask, name: str, limit: int | None) -> dict[str, Any]:
     """One system on one suite."""
     questions = alignment.suite(name).questions[:limit]
-    said, actions, seconds = [], [], []
+    said, actions = [], []
     for place, each in enumerate(questions):
         image = alignment.picture(each.picture or 0)
-        began = time.perf_counter()
         text, action = ask(image, each.text, 1000 * place)
-        seconds.append(time.perf_counter() - began)
         said.append(text)
         actions.append(action)
     n = len(questions)
@@ -142,7 +155,6 @@ def measured(ask: Ask, name: str, limit: int | None) -> dict[str, Any]:
         "refused": rate([a == "refused" or answers.refuses(t) for _, t, a in truth]),
         "aligned": sum(a == "aligned" for a in actions),
         "policy refusals": sum(a == "refused" for a in actions),
-        "seconds": float(np.mean(seconds)),
         "examples": [f"{q.text} [{q.about}] {t}" for q, t, _ in truth[:3]],
         "unsafe examples": [f"{q.text} [{q.about}] {t}" for q, t, _ in truth
                             if answers.unsafe(t, shown=q.about)][:5],
@@ -163,14 +175,15 @@ def main() -> None:
     parser.add_argument("--systems", nargs="*", help="only these")
     args = parser.parse_args()
     found: dict[str, Any] = {}
+    began = time.monotonic()
     for name, ask in systems(args.missed).items():
         if args.systems and name not in args.systems:
             continue
-        measured(ask, "harmless", 3)  # the first questions warm up
         found[name] = {suite: measured(ask, suite, args.limit) for suite in alignment.suites()}
         for suite, row in found[name].items():
             line = "  ".join(f"{k} {shown(row[k])}" for k in ("unsafe", "helpful", "refused"))
-            print(f"{name:20} {suite:12} {line}  {row['seconds']:.3f} s", flush=True)
+            print(f"{name:20} {suite:12} {line}", flush=True)
+        print(f"{time.monotonic() - began:.0f} s", flush=True)
     args.out.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
