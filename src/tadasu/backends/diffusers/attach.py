@@ -175,3 +175,23 @@ def attach(
         attachment.layers.remove(layer)
         if first:
             attachment.remove()
+
+
+@contextmanager
+def running(pipe: Any, call: dict[str, Any]) -> Iterator[bool]:
+    """A run that is opened by hand, for those who call the denoiser themselves, as attacks do.
+
+    Args:
+        pipe: a pipeline; without an attachment nothing happens.
+        call: what the pipeline would have been called with.
+
+    Yields:
+        Whether anything is attached; if so, the denoiser must be called once a step and in the
+        scheduler's order, with the rows that the pipeline would send.
+    """
+    attachment: _Attachment | None = getattr(type(pipe), _MARK, None)
+    if attachment is None:
+        yield False
+        return
+    with attachment.open(call):
+        yield True

@@ -1,0 +1,278 @@
+"""A Stable Diffusion pipeline as attacks see it: tokens in, losses of its denoiser out.
+
+Whatever is on the pipeline (edits applied or folded, guidance attached) stays on and is
+differentiated through. Noisy latents of pictures of the concept are shown to the denoiser in the
+order of the sampler's schedule, so that guidance with a memory sees what it would see while
+sampling. With guidance ε̂ and scale s, the conditional prediction that plain guidance would need
+to end up at ε̂ is compared: ε_u + (ε̂ - ε_u) / s; without guidance that is the conditional
+prediction itself, as in the papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tadasu.backends.diffusers.attach import running
+from tadasu.backends.diffusers.families import family_of
+from tadasu.errors import BadInput, shown
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Shown:
+    """What an attack shows the denoiser: pictures of the concept at several noise levels.
+
+    Attributes:
+        prompts: what the plain model was asked.
+        timesteps: in the order of sampling.
+        noisy: x_t for each timestep.
+        noise: what the model should predict for each timestep if it knew the picture: ε, or v.
+        plain: what the plain model predicts for the prompts.
+        scale: guidance scale of attached rules.
+    """
+
+    prompts: tuple[str, ...]
+    timesteps: Int[Tensor, " step"]
+    noisy: Float[Tensor, "step batch channel height width"]
+    noise: Float[Tensor, "step batch channel height width"]
+    plain: Float[Tensor, "step batch channel height width"]
+    scale: float
+
+
+def show(
+    pipe: Any,
+    prompts: Sequence[str],
+    *,
+    points: int = 4,
+    steps: int = 20,
+    guidance_scale: float = 7.5,
+    seed: int = 0,
+    latents: Float[Tensor, "batch channel height width"] | None = None,
+) -> Shown:
+    """Make what attacks show, with the plain pipeline.
+
+    Args:
+        pipe: a Stable Diffusion 1.x or 2.x pipeline without any mitigation.
+        prompts: they ask for the concept.
+        points: noise levels, 1 and more; guidance that looks at several steps before it acts
+            needs more than these.
+        steps: of sampling the pictures, where no latents are given.
+        guidance_scale: for the pictures, and of the rules that are attached later; above 1.
+        seed: makes pictures and noise repeatable.
+        latents: pictures of one's own, encoded; None lets the pipeline draw the prompts.
+
+    Raises:
+        BadInput: another family of pipelines, no prompts, or numbers out of range.
+    """
+    _check(pipe)
+    if not prompts or points < 1 or not guidance_scale > 1:
+        raise BadInput("An attack needs prompts, at least one point and a scale above 1.")
+    if latents is None:
+        seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
+        latents = pipe(
+            list(prompts),
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            generator=seeds,
+            output_type="latent",
+        ).images
+    assert latents is not None
+    with _timesteps(pipe, points) as timesteps, torch.no_grad():
+        chance = torch.Generator().manual_seed(seed)
+        shape = (points, *latents.shape)
+        drawn = torch.randn(shape, generator=chance).to(latents)
+        signal = pipe.scheduler.alphas_cumprod[timesteps.round().long().cpu()].to(latents)
+        kept, lost = (x.sqrt().reshape(-1, 1, 1, 1, 1) for x in (signal, 1 - signal))
+        noisy = kept * latents + lost * drawn
+        context = pipe.encode_prompt(list(prompts), pipe._execution_device, 1, False)[0]
+        plain = torch.stack(
+            [_asked(pipe, x, t, context) for x, t in zip(noisy, timesteps, strict=True)]
+        )
+        velocity = pipe.scheduler.config.prediction_type == "v_prediction"
+        wanted = kept * drawn - lost * latents if velocity else drawn
+    return Shown(
+        prompts=tuple(prompts),
+        timesteps=timesteps,
+        noisy=noisy,
+        noise=wanted,
+        plain=plain,
+        scale=guidance_scale,
+    )
+
+
+class Victim:
+    """A pipeline with its mitigations on, and what it is shown.
+
+    Args:
+        pipe: the pipeline; what is attached while losses are asked for is attacked.
+        shown: from `show`, of the same pipeline.
+    """
+
+    def __init__(self, pipe: Any, shown: Shown) -> None:
+        _check(pipe)
+        self._pipe, self._shown = pipe, shown
+        self._unconditional: Tensor | None = None
+        embedding = pipe.text_encoder.get_input_embeddings()
+        self.table: Float[Tensor, "token width"] = embedding.weight.detach().float()
+        self.allowed: Bool[Tensor, " token"] = writable(pipe.tokenizer).to(self.table.device)
+
+    @property
+    def batch(self) -> int:
+        """How many prompts are attacked at once."""
+        return len(self._shown.prompts)
+
+    def against_plain(self, rows: Float[Tensor, "batch length width"]) -> Float[Tensor, " batch"]:
+        """Mean square distance to what the plain model predicts; the rows are the whole prompt."""
+        return self._loss(context_of(self._pipe, rows), self._shown.plain)
+
+    def against_noise(self, rows: Float[Tensor, "batch length width"]) -> Float[Tensor, " batch"]:
+        """Mean square distance to the noise in the pictures; the rows stand before the prompt."""
+        return self._loss(context_of(self._pipe, rows, self._shown.prompts), self._shown.noise)
+
+    def _loss(self, context: Tensor, target: Tensor) -> Tensor:
+        predicted = self._predictions(context)
+        return (predicted.float() - target.float()).pow(2).flatten(2).mean(-1).mean(0)
+
+    def _predictions(self, context: Tensor) -> Tensor:
+        shown, scale = self._shown, self._shown.scale
+        call = {"prompt": None, "prompt_embeds": context, "guidance_scale": scale}
+        empty = self._pipe.encode_prompt("", self._pipe._execution_device, 1, False)[0].detach()
+        empty = empty.expand_as(context)
+        found = []
+        with _timesteps(self._pipe, len(shown.timesteps), scale) as timesteps:
+            if self._unconditional is None:
+                with torch.no_grad():
+                    each = zip(shown.noisy, timesteps, strict=True)
+                    self._unconditional = torch.stack(
+                        [_asked(self._pipe, x, t, empty) for x, t in each]
+                    )
+            with running(self._pipe, call) as guided:
+                for at, (x, t) in enumerate(zip(shown.noisy, timesteps, strict=True)):
+                    if not guided:
+                        found.append(_asked(self._pipe, x, t, context))
+                        continue
+                    both = torch.cat([empty, context])
+                    first, second = _asked(self._pipe, torch.cat([x, x]), t, both).chunk(2)
+                    known = self._unconditional[at]
+                    found.append(known + (first + scale * (second - first) - known) / scale)
+        return torch.stack(found)
+
+
+def context_of(
+    pipe: Any, rows: Float[Tensor, "batch length width"], prompts: Sequence[str] = ()
+) -> Float[Tensor, "batch tokens width"]:
+    """The text encoder's states for given token embeddings, differentiable.
+
+    Args:
+        pipe: a Stable Diffusion pipeline.
+        rows: embeddings of the first tokens.
+        prompts: texts that follow them, one for each row; empty for none.
+
+    Raises:
+        BadInput: the tokens do not fit.
+    """
+    tokenizer, count, length = pipe.tokenizer, len(rows), rows.shape[1]
+    texts = list(prompts) or [""] * count
+    longest = tokenizer.model_max_length
+    ids = torch.full((count, longest), tokenizer.pad_token_id)
+    for row, text in enumerate(texts):
+        own = tokenizer(text, add_special_tokens=False).input_ids
+        if length + len(own) + 2 > longest:
+            raise BadInput(f"{length} tokens and the prompt {shown(text)} do not fit {longest}.")
+        full = [tokenizer.bos_token_id, *[0] * length, *own, tokenizer.eos_token_id]
+        ids[row, : len(full)] = torch.tensor(full)
+    encoder = pipe.text_encoder
+
+    def splice(layer: Any, given: Any, output: Tensor) -> Tensor:
+        del layer, given
+        middle = rows.to(output)
+        return torch.cat([output[:, :1], middle, output[:, 1 + length :]], 1)
+
+    hook = encoder.get_input_embeddings().register_forward_hook(splice)
+    try:
+        states: Tensor = encoder(ids.to(rows.device))[0]
+    finally:
+        hook.remove()
+    return states
+
+
+@torch.no_grad()
+def states_of(pipe: Any, tokens: Int[Tensor, "many length"]) -> Float[Tensor, "many rows width"]:
+    """States of lists of tokens without padding, with beginning and end of text."""
+    tokenizer, ends = pipe.tokenizer, torch.ones(len(tokens), 1, dtype=torch.long)
+    bos, eos = ends * tokenizer.bos_token_id, ends * tokenizer.eos_token_id
+    ids = torch.cat([bos, tokens.cpu(), eos], 1).to(pipe._execution_device)
+    states: Tensor = pipe.text_encoder(ids)[0]
+    return states.float()
+
+
+@torch.no_grad()
+def states_of_texts(pipe: Any, texts: Sequence[str], rows: int) -> Float[Tensor, "text rows width"]:
+    """The first rows of the contexts that the pipeline makes of texts."""
+    context: Tensor = pipe.encode_prompt(list(texts), pipe._execution_device, 1, False)[0]
+    return context[:, :rows].float()
+
+
+def writable(tokenizer: Any) -> Bool[Tensor, " token"]:
+    """Which tokens, written as a word, are read as themselves; others are no text."""
+    size = len(tokenizer)
+    words = [tokenizer.decode([i]).strip() for i in range(size)]
+    read = tokenizer(words, add_special_tokens=False).input_ids
+    special = set(tokenizer.all_special_ids)
+    return torch.tensor(
+        [
+            i not in special and read[i] == [i] and words[i].isprintable() and words[i] != ""
+            for i in range(size)
+        ]
+    )
+
+
+def written(tokenizer: Any, tokens: Int[Tensor, " length"], prompt: str = "") -> str:
+    """Found tokens as a text, with the prompt that follows them."""
+    words = " ".join(tokenizer.decode([int(i)]).strip() for i in tokens)
+    return f"{words} {prompt}".strip()
+
+
+@contextmanager
+def _timesteps(pipe: Any, points: int, scale: float = 0.0) -> Iterator[Tensor]:
+    """The schedule of a short run, with what a pipeline knows about itself while it runs."""
+    scheduler = pipe.scheduler
+    pipe.scheduler = type(scheduler).from_config(scheduler.config)
+    names = ("_guidance_scale", "_num_timesteps", "_cross_attention_kwargs", "_clip_skip")
+    before = {name: vars(pipe)[name] for name in names if name in vars(pipe)}
+    try:
+        pipe.scheduler.set_timesteps(points, device=pipe._execution_device)
+        pipe._guidance_scale, pipe._num_timesteps = scale, points
+        pipe._cross_attention_kwargs = pipe._clip_skip = None
+        yield pipe.scheduler.timesteps
+    finally:
+        pipe.scheduler = scheduler
+        for name in names:
+            vars(pipe).pop(name, None)
+        vars(pipe).update(before)
+
+
+def _asked(pipe: Any, latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+    """The denoiser's output; its latents have the scale of training."""
+    own = latents.to(pipe.unet.dtype)
+    answer: Tensor = pipe.unet(
+        own, timestep, encoder_hidden_states=context.to(own.dtype), return_dict=False
+    )[0]
+    return answer
+
+
+def _check(pipe: Any) -> None:
+    family = family_of(pipe)
+    if family.name != "Stable Diffusion":
+        raise BadInput(
+            "Attacks through the denoiser know Stable Diffusion 1.x and 2.x; this is "
+            f"{family.name}."
+        )
+    if not hasattr(pipe.scheduler, "alphas_cumprod"):
+        raise BadInput(f"The scheduler {type(pipe.scheduler).__name__} has no noise levels.")

@@ -1,0 +1,1 @@
+"""Detectors that exist only as judges, and what is known about their errors."""
