@@ -99,7 +99,7 @@ def one_trainer(pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
 
 
 def peft_metadata(pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, str]:
-    settings = {
+    settings: dict[str, object] = {
         f"{part}.{key}": value
         for part in ("unet", "text_encoder")
         for key, value in (("r", RANK), ("lora_alpha", ALPHA), ("alpha_pattern", {}))

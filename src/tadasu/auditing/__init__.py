@@ -15,10 +15,12 @@ _ELSEWHERE = {
     "Base": "base",
     "Dense": "adapter",
     "Factored": "adapter",
+    "Index": "lineage_index",
     "Limits": "containers",
     "Metadata": "metadata",
     "Update": "adapter",
     "read": "read",
+    "sketch": "lineage",
 }
 
 

@@ -64,6 +64,8 @@ def _header(plain: PlainFile, limits: Limits) -> tuple[dict[str, object], int]:
         raise BadFile("Its header ends beyond the file; it is truncated or forged.")
     try:
         header = json.loads(plain.read(8, length), object_pairs_hook=_unique)
+    except BadFile:
+        raise
     except (ValueError, RecursionError) as error:
         raise BadFile("Its header is not JSON.") from error
     if not isinstance(header, dict):

@@ -68,8 +68,8 @@ def _whole(half: Half) -> Tensor:
 def _pair(half: Half) -> tuple[Tensor, Tensor]:
     """A half as two factors; a whole one with an identity on its narrower side."""
     if len(half) == 2:
-        return half[0].float(), half[1].float()
-    matrix = half[0].float()
+        return half[0].float().contiguous(), half[1].float().contiguous()
+    matrix = half[0].float().contiguous()
     if matrix.shape[0] < matrix.shape[1]:
         return torch.eye(matrix.shape[0]), matrix
     return matrix, torch.eye(matrix.shape[1])
