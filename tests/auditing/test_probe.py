@@ -129,3 +129,26 @@ def test_updates_of_another_base_are_told(closed_form: ModuleType) -> None:
 def test_impossible_plans_are_refused(times: tuple[float, ...]) -> None:
     with pytest.raises(BadInput):
         Plan(times=times)
+
+
+def test_the_direction_is_a_cosine_that_strength_does_not_change(closed_form: ModuleType) -> None:
+    plan = Plan(times=(0.25,), measure="direction")
+    blocks = [Block(concept=str(at), latents=closed_form.pictures(at)) for at in (3, 5)]
+    weak, strong = (
+        Probe(denoiser=closed_form.Diagonal(), plan=plan).gains(closed_form.laid(3, amount), blocks)
+        for amount in (0.01, 0.5)
+    )
+    for one, two in zip(weak, strong, strict=True):
+        assert torch.allclose(one, two, atol=1e-5)
+        assert (one.abs() <= 1 + 1e-6).all()
+    assert weak[0].mean() > 0.8 > 0.3 > weak[1].abs().mean()
+    away = Probe(denoiser=closed_form.Diagonal(), plan=plan).gains(
+        closed_form.laid(3, -0.5), blocks
+    )
+    assert torch.allclose(away[0], -strong[0], atol=1e-5)
+
+
+def test_the_direction_of_nothing_is_zero(closed_form: ModuleType) -> None:
+    probe = Probe(denoiser=closed_form.Diagonal(), plan=Plan(times=(0.2,), measure="direction"))
+    block = Block(concept="c", latents=closed_form.pictures(3))
+    assert torch.equal(probe.gains(closed_form.laid(3, 0.0), [block])[0], torch.zeros(4, 1))

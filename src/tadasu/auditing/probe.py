@@ -7,13 +7,17 @@ cite them: the calibrated error of picture x₀ at timestep t is
     CE_t(x₀) = ‖ε'(x_t) - ε‖² - ‖ε_base(x_t) - ε‖²,
 
 and the conditional one leaves the file's cross-attention out above a timestep γ (`Plan.masked`).
-Here the sign is turned round: a **gain** is above 0 where the file predicts better. Gains are
-divided by the base's mean error at that timestep over a fixed set, so that timesteps compare.
+Here the sign is turned round: a **gain** is above 0 where the file predicts better.
 
-Where we depart: noise is shared by all pictures, files and the base (common random numbers); the
-base's predictions are computed once and kept; the difference of squares is taken as
-``⟨a - b, a + b - 2ε⟩``, which does not cancel in half precision; and whether cross-attention is
-left out, and what text the pictures are shown with, are choices that were measured.
+Where we depart: with ``measure="direction"`` a gain is the cosine between what the file changes,
+``Δ = ε' - ε_base``, and what the base lacks, ``r = ε - ε_base``. The calibrated error is
+``‖Δ‖² - 2⟨Δ, r⟩``: its second term says whether the file points to the truth, its first only how
+strong it is, and both grow with pictures that are hard for other reasons. The cosine keeps the
+pointing alone, so strengths, timesteps and pictures compare. Further, noise is shared by all
+pictures, files and the base (common random numbers); the base's predictions are computed once and
+kept; the difference of squares is taken as ``⟨a - b, a + b - 2ε⟩``, which does not cancel in half
+precision; and whether cross-attention is left out, and what text the pictures are shown with, are
+choices that were measured.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
@@ -77,6 +81,7 @@ class Plan:
     Attributes:
         times: noise levels as shares of T, each above 0 and below 1.
         draws: noises per timestep.
+        measure: ``error`` for the calibrated error, ``direction`` for the cosine.
         masked: share of T above which the file's cross-attention is left out (PAIA's γ / T is
             0.5); 1 leaves it in everywhere.
         named: whether pictures are shown with their concept's text; else with the empty text.
@@ -88,6 +93,7 @@ class Plan:
 
     times: tuple[float, ...]
     draws: int = 1
+    measure: Literal["error", "direction"] = "error"
     masked: float = 1.0
     named: bool = False
     seed: int = 0
@@ -149,7 +155,8 @@ class Probe:
 
         Returns:
             Per block, per picture and time: the base's squared error less the file's, a mean
-            over values and draws. Exactly 0 for a file that changes nothing.
+            over values and draws; or the cosine, a mean over draws. Exactly 0 for a file that
+            changes nothing.
         """
         bare = merged.without(is_cross_attention) if self.plan.masked < 1 else {}
         parts = []
@@ -165,11 +172,12 @@ class Probe:
         parts = []
         for times in (self.plan.low, self.plan.high):
             found = []
-            for block in blocks:
+            for block in blocks if times else ():
                 rows = Rows.of(self.denoiser, self.plan, times, block)
                 base = self._base(block, times).to(rows.target.device)
-                found.append(_per_time((base - rows.target).square(), block, self.plan.draws))
-            parts.append(found)
+                error = (base - rows.target).square().flatten(1).mean(1)
+                found.append(_per_time(error, block, self.plan.draws))
+            parts.append(found or [torch.zeros(len(block.latents), 0) for block in blocks])
         return [torch.cat(pair, 1) for pair in zip(*parts, strict=True)]
 
     def _part(
@@ -183,9 +191,17 @@ class Probe:
                 rows = Rows.of(self.denoiser, self.plan, times, block)
                 own = predict(rows.noised, rows.times, rows.text(texts.index(self._text(block))))
                 base = kept.to(own.device)
-                better = (base - own) * (base + own - 2 * rows.target)
+                better = self._compared(base, own, rows.target)
                 found.append(_per_time(better, block, self.plan.draws))
         return found
+
+    def _compared(self, base: Tensor, own: Tensor, target: Tensor) -> Float[Tensor, " row"]:
+        """One gain per row."""
+        if self.plan.measure == "error":
+            return ((base - own) * (base + own - 2 * target)).flatten(1).mean(1)
+        change, lack = (own - base).flatten(1), (target - base).flatten(1)
+        size = change.norm(dim=1) * lack.norm(dim=1)
+        return (change * lack).sum(1) / size.clamp_min(1e-20)
 
     def _text(self, block: Block) -> str:
         return block.text if self.plan.named else ""
@@ -230,12 +246,9 @@ def read(file: Path) -> dict[str, Tensor]:
     return found
 
 
-def _per_time(values: Tensor, block: Block, draws: int) -> Gains:
-    """Means over values and draws, per picture and time."""
-    if not values.numel():
-        return torch.zeros(len(block.latents), 0)
-    mean = values.flatten(1).mean(1).reshape(len(block.latents), -1, draws)
-    return mean.mean(2).cpu()
+def _per_time(values: Float[Tensor, " row"], block: Block, draws: int) -> Gains:
+    """Means over draws, per picture and time."""
+    return values.reshape(len(block.latents), -1, draws).mean(2).cpu()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -45,6 +45,10 @@ def audit(
     together: Annotated[
         bool, typer.Option("--together", help="Examine all files as if used at once.")
     ] = False,
+    known: Annotated[
+        Path | None,
+        typer.Option("--known", help="An index of known files; copies and merges are told."),
+    ] = None,
     engine: Annotated[str, typer.Option("--engine", help="local or ray.")] = "local",
     workers: Annotated[
         int | None, typer.Option("--workers", help="Actors of the engine ray.")
@@ -85,6 +89,7 @@ def audit(
             together=together,
             engine=chosen,
             workers=workers,
+            known=known,
             folder=report / "kept" if report else None,
             progress=Told(),
         )

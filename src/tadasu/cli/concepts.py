@@ -38,7 +38,7 @@ def add(
 ) -> None:
     """Add a concept with its pictures to a bank, or more pictures to a concept.
 
-    Audits hold a file against harmless concepts of the bank, so add at least eight of those too.
+    Audits hold a file against harmless concepts of the bank, so add at least eleven of those too.
     Pictures are copied. Never collect pictures of child abuse: possessing them is a crime.
 
     Example: tadasu concepts add dagger --images daggers --part-of weapons --text "a dagger"

@@ -16,7 +16,7 @@ from tadasu.auditing import interrogation, text_direction
 from tadasu.auditing.adapter import Adapter
 from tadasu.auditing.bank import Bank
 from tadasu.auditing.cascade import spreads
-from tadasu.auditing.decide import Decision
+from tadasu.auditing.decide import FEWEST, Decision
 from tadasu.auditing.decide import Evidence as Measured
 from tadasu.auditing.findings import Evidence, Finding, response
 from tadasu.auditing.first_order import GradientBank, build
@@ -25,6 +25,7 @@ from tadasu.auditing.probe import Block, Gains, Plan, Probe
 from tadasu.auditing.text_direction import TextDirection
 from tadasu.backends.diffusers.denoise import PipelineDenoiser
 from tadasu.concepts import Severity
+from tadasu.errors import BadInput
 from tadasu.examination.settings import Settings
 from tadasu.policy import Policy
 
@@ -132,6 +133,22 @@ class Examiner:
         if self.settings.plan.named:
             return blocks
         return [Block(concept="", latents=torch.cat([block.latents for block in blocks]))]
+
+    def prepare(self) -> None:
+        """Compute what all files share, so that its failures are not taken for a file's.
+
+        Raises:
+            BadInput: a text that the encoder cannot read whole, or no irrelevant concepts.
+        """
+        needed = FEWEST + (self.settings.cascade.rivals if self.settings.cascade else 0)
+        if len(self.ordinary) < needed:
+            raise BadInput(
+                f"The bank has {len(self.ordinary)} harmless concepts to hold files against; at "
+                f"least {needed} are needed. Add some with 'tadasu concepts add'."
+            )
+        _ = self.scale
+        if self.settings.cascade is not None:
+            _ = self.gradients, self.direction
 
     def latents(self, name: str) -> Tensor:
         """A concept's reference pictures as latents, at most as many as are used."""
@@ -308,8 +325,9 @@ class Examiner:
         return decided
 
     def _table(self, gains: Gains) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """Gains that compare between times: errors as shares of the base's, cosines as they are."""
         found: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = gains.double().numpy()
-        return found / self.scale
+        return found / self.scale if self.settings.plan.measure == "error" else found
 
     def _finding(
         self,

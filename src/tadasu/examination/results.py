@@ -44,9 +44,10 @@ class Results:
         file = self.folder / f"{self.key(digests)}.json"
         try:
             plain = json.loads(file.read_text(encoding="utf-8"))
-            return [replace(Finding.from_json(each), file=label) for each in plain]
+            found = [replace(Finding.from_json(each), file=label) for each in list(plain)]
         except (OSError, ValueError, KeyError, TypeError):
             return None  # absent or damaged: the file is examined again
+        return found or None
 
     def put(self, digests: Sequence[str], findings: Sequence[Finding]) -> None:
         """Keep findings; the file appears whole or not at all."""

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tadasu.auditing.adapter import Adapter
-from tadasu.auditing.bank import Bank
+from tadasu.auditing.bank import Bank, default_folder
 from tadasu.auditing.base import Base
-from tadasu.auditing.findings import Finding, response
+from tadasu.auditing.findings import Evidence, Finding, response
+from tadasu.auditing.lineage import sketch
+from tadasu.auditing.lineage_index import Index, Match
 from tadasu.auditing.read import read
 from tadasu.backends.diffusers.denoise import PipelineDenoiser
 from tadasu.backends.diffusers.load import load
@@ -40,6 +42,7 @@ class Audit:
         strengths: at which files are probed; empty for the preset's.
         folder: where results, base predictions and gradients are kept; None for nowhere.
         device: a torch device; None for the fastest that is there.
+        known: an index of known files (:mod:`tadasu.auditing.lineage_index`); None for none.
     """
 
     base: Any
@@ -50,6 +53,7 @@ class Audit:
     strengths: tuple[float, ...] = ()
     folder: str | None = None
     device: str | None = None
+    known: str | None = None
 
 
 class Auditor:
@@ -79,7 +83,9 @@ class Auditor:
             )
         denoiser = self.examiner.denoiser
         self.base = Base.of(denoiser.tensors(), name=str(audit.base)[:200])
-        about = (denoiser.identity, self.examiner.bank.hash, policy.hash, chosen.key)
+        self.known = Index.load(audit.known) if audit.known else None
+        known = digest(Path(audit.known)) if audit.known else ""
+        about = (known, denoiser.identity, self.examiner.bank.hash, policy.hash, chosen.key)
         self.results = Results(
             folder=folder / "results" if folder else None,
             about="|".join((*about, ",".join(self.examiner.asked))),
@@ -95,14 +101,45 @@ class Auditor:
         kept = self.results.get(digests, label)
         if kept is not None:
             return kept
+        self.examiner.prepare()
         try:
             adapters: list[Adapter] = [read(path, self.base) for path in paths]
-            found = self.examiner.examine(adapters, label)
+            found = [*self._lineage(adapters, label), *self.examiner.examine(adapters, label)]
         except (TadasuError, OSError, MemoryError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             return [unreadable(label, reason)]
         self.results.put(digests, found)
         return found
+
+    def _lineage(self, adapters: Sequence[Adapter], label: str) -> list[Finding]:
+        """A finding for each file that is a known one, or has one in it."""
+        if self.known is None:
+            return []
+        matches = [self.known.match(sketch(each, self.base)) for each in adapters]
+        return [
+            related(match, label, "+".join(a.digest for a in adapters))
+            for match in matches
+            if match.known
+        ]
+
+
+def related(match: Match, label: str, digest: str) -> Finding:
+    """The finding of a file that is a known one, saved again, changed or merged."""
+    names = ", ".join(part.entry.name for part in match.parts)
+    notes = "; ".join(dict.fromkeys(part.entry.note for part in match.parts if part.entry.note))
+    says = f"It is {match.kind} of known files: {names}" + (f" ({notes})." if notes else ".")
+    cosine = match.parts[0].cosine
+    return Finding(
+        file=label,
+        digest=digest,
+        concept=match.parts[0].entry.name,
+        conclusion="present",
+        stage="lineage",
+        severity="high",
+        response=response("present", "high"),
+        reason=says,
+        evidence=(Evidence(stage="lineage", says=says, score=cosine, unit="cosine"),),
+    )
 
 
 def unreadable(label: str, reason: str) -> Finding:
@@ -121,7 +158,7 @@ def audit(
     paths: str | Path | Sequence[str | Path],
     *,
     base: Any,
-    bank: str | Path,
+    bank: str | Path | None = None,
     policy: str | Policy = "kids",
     concepts: Sequence[str] = (),
     preset: str = "calibrated",
@@ -130,6 +167,7 @@ def audit(
     engine: Engine = "local",
     workers: int | None = None,
     folder: str | Path | None = None,
+    known: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Finding]:
     """What shared files taught a model, file by file.
@@ -137,7 +175,8 @@ def audit(
     Args:
         paths: files, or folders that are searched.
         base: the model the files are for: a pipeline, a folder or a hub id.
-        bank: folder of the concept bank (``tadasu concepts add``; ``td.world.bank()``).
+        bank: folder of the concept bank: ``td.world.bank()``, or your own (``tadasu concepts add``)
+            when left out.
         policy: whose concepts are asked about, and how severe they are.
         concepts: only these, of the bank or the policy.
         preset: ``calibrated``, or ``paia`` for the published reading.
@@ -146,6 +185,7 @@ def audit(
         engine: ``local``, or ``ray`` for a cluster.
         workers: of the engine ``ray``; None for one per GPU, else one per core.
         folder: where results are kept, to take up an audit that was stopped.
+        known: an index of known files; copies and merges of them are told.
         progress: is told of every file that is done.
 
     Yields:
@@ -164,12 +204,13 @@ def audit(
         raise BadInput("No shared files were found in the given paths.")
     asked = Audit(
         base=base,
-        bank=str(bank),
+        bank=str(bank or default_folder()),
         policy=policy,
         concepts=tuple(concepts),
         preset=preset,
         strengths=tuple(strengths),
         folder=str(folder) if folder else None,
+        known=str(known) if known else None,
     )
     if together:
         label = " + ".join(str(path) for path in listed)

@@ -12,6 +12,9 @@ from tadasu.auditing.decide import Calibrated, Decider, Paia
 from tadasu.auditing.probe import Plan
 from tadasu.errors import BadInput, UnknownName
 
+#: Noise levels of the default; measured in docs/auditing/measured.md.
+TIMES = (0.05, 0.15, 0.25, 0.35, 0.5)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -33,7 +36,7 @@ class Settings:
     """
 
     name: str = "calibrated"
-    plan: Plan = field(default_factory=lambda: Plan(times=(0.1, 0.25, 0.4, 0.55, 0.7, 0.85)))
+    plan: Plan = field(default_factory=lambda: Plan(times=TIMES, measure="direction"))
     decider: Decider = field(default_factory=Calibrated)
     cascade: Cascade | None = field(default_factory=Cascade)
     pictures: int = 10

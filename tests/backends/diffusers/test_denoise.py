@@ -12,7 +12,7 @@ from torch import Tensor
 from tadasu.auditing.adapter import Factored
 from tadasu.auditing.merge import merge
 from tadasu.auditing.probe import Block, Plan, Probe
-from tadasu.backends.diffusers.denoise import PipelineDenoiser, replaced
+from tadasu.backends.diffusers.denoise import PipelineDenoiser, laid_over, replaced
 from tadasu.errors import BadInput
 
 KEY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -26,8 +26,8 @@ def lora(denoiser: PipelineDenoiser, module: str, size: float = 1.0) -> dict[str
     assert base is not None
     generator = torch.Generator().manual_seed(1)
     up = torch.randn(base.shape[0], 2, generator=generator) * size
-    down = torch.randn(2, base.shape[1], generator=generator) * size
-    return {module: Factored(up=up, down=down)}
+    down = torch.randn(2, base.flatten(1).shape[1], generator=generator) * size
+    return {module: Factored(up=up, down=down, shape=tuple(base.shape))}
 
 
 def rows(count: int = 4) -> tuple[Tensor, Tensor]:
@@ -155,6 +155,25 @@ def test_gradients_equal_finite_differences(sd: Any) -> None:
     assert not any(
         weight.requires_grad and weight.grad is not None for weight in sd.unet.parameters()
     )
+
+
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_half_precision_does_not_round_small_updates_away(kind: str) -> None:
+    signs = torch.tensor([1.0, -1.0]).repeat(128)
+    if kind == "linear":
+        layer: Any = torch.nn.Linear(256, 1, bias=False)
+        x = signs.reshape(1, 256)
+    else:
+        layer = torch.nn.Conv2d(256, 1, 1, bias=False)
+        x = signs.reshape(1, 256, 1, 1)
+    torch.nn.init.ones_(layer.weight)
+    layer, x = layer.to(torch.bfloat16), x.to(torch.bfloat16)
+    new = 1 + 1e-3 * signs.reshape(layer.weight.shape)  # bfloat16 knows 1 and 1.0078, not 1.001
+    with torch.no_grad(), laid_over(layer, {"weight": new}):
+        assert float(layer(x)) == pytest.approx(0.256, rel=0.02)
+    with torch.no_grad(), replaced(layer, {"weight": new}):
+        assert float(layer(x)) == 0.0
+    assert "forward" not in vars(layer)
 
 
 def test_pictures_become_scaled_latents(sd: Any) -> None:

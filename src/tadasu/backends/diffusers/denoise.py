@@ -3,6 +3,7 @@
 An update is laid over the weights for the length of a ``with``: each touched layer gets a new
 tensor ``W + ΔW`` of its own, the old one is never written to, and afterwards the very same
 parameter objects are back. So an update of zeros changes no bit, and every format of file works.
+In half precision ``W + ΔW`` would round small updates away, so there ``ΔW x`` is added to ``W x``.
 
 The keys and values that cross-attention makes of a text depend on the text and the update alone.
 They are computed once per text and handed to every picture and timestep.
@@ -144,7 +145,7 @@ class PipelineDenoiser:
                     if key.startswith(f"{name}.")
                 }
                 if own:
-                    stack.enter_context(replaced(part, own, name))
+                    stack.enter_context(laid_over(part, own, name))
             changed = any(key.startswith("text_encoder") for key in weights)
             contexts = [self._context(text, changed) for text in texts]
             reader = stack.enter_context(_read_once(self.network, contexts))
@@ -286,7 +287,7 @@ class PipelineDenoiser:
             for key, value in weights.items()
             if key.startswith("text_encoder.")
         }
-        with replaced(encoder, own, "text_encoder"), torch.no_grad():
+        with laid_over(encoder, own, "text_encoder"), torch.no_grad():
             found = [
                 encoder(ids[at : at + batch].to(encoder.device))
                 .last_hidden_state[:, 1]
@@ -295,6 +296,56 @@ class PipelineDenoiser:
                 for at in range(0, len(ids), batch)
             ]
         return torch.cat(found)
+
+
+@contextmanager
+def laid_over(module: nn.Module, weights: Weights, label: str = "") -> Iterator[None]:
+    """A module with other weights; in half precision beside the old ones, else in their place.
+
+    Raises:
+        BadInput: a name or shape that does not fit.
+    """
+    beside: list[tuple[nn.Module, Tensor]] = []
+    instead: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        place = _find(module, name)
+        half = place is not None and place[2].dtype in (torch.float16, torch.bfloat16)
+        if half and place is not None and isinstance(place[0], nn.Linear | nn.Conv2d):
+            owner, last, old = place
+            if last == "weight" and old.shape == value.shape:
+                change = value.to(old.device, torch.float32) - old.detach().float()
+                beside.append((owner, change.to(old.dtype)))
+                continue
+        instead[name] = value
+    with ExitStack() as stack:
+        stack.enter_context(replaced(module, instead, label))
+        for owner, change in beside:
+            stack.enter_context(_forward(owner, _added(owner, change)))
+        yield
+
+
+def _added(layer: nn.Module, change: Tensor) -> Callable[[Tensor], Tensor]:
+    own = layer.forward
+
+    def forward(x: Tensor) -> Tensor:
+        if isinstance(layer, nn.Conv2d):
+            return own(x) + layer._conv_forward(x, change, None)
+        return own(x) + nn.functional.linear(x, change)
+
+    return forward
+
+
+@contextmanager
+def _forward(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Another forward for one layer; afterwards the one before is back."""
+    before = vars(layer).get("forward")
+    try:
+        layer.forward = forward  # type: ignore[assignment,method-assign]
+        yield
+    finally:
+        vars(layer).pop("forward", None)
+        if before is not None:
+            vars(layer)["forward"] = before
 
 
 @contextmanager
@@ -362,20 +413,16 @@ def _read_once(network: nn.Module, contexts: Sequence[Conditioning]) -> Iterator
         if "attn2" in name.split(".")
         and name.endswith(("attn2.to_k", "attn2.to_v"))
         and isinstance(layer, nn.Linear)
-        and "forward" not in vars(layer)
     ]
     if not layers or "encoder_hidden_states" not in contexts[0]:
         yield reader
         return
     states = torch.cat([context["encoder_hidden_states"] for context in contexts])
-    try:
+    with ExitStack() as stack:
         for layer in layers:
             table = layer(states.to(layer.weight.device, layer.weight.dtype))
-            layer.forward = _looked_up(table, reader)  # type: ignore[assignment,method-assign]
+            stack.enter_context(_forward(layer, _looked_up(table, reader)))
         yield reader
-    finally:
-        for layer in layers:
-            vars(layer).pop("forward", None)
 
 
 def _looked_up(table: Tensor, reader: _Reader) -> Callable[[Tensor], Tensor]:
@@ -399,4 +446,4 @@ def _wide(level: Tensor) -> Tensor:
     return level.reshape(-1, 1, 1, 1)
 
 
-__all__ = ["KNOWN", "PipelineDenoiser", "Weights", "replaced"]
+__all__ = ["KNOWN", "PipelineDenoiser", "Weights", "laid_over", "replaced"]
