@@ -91,8 +91,9 @@ class Request:
             ``"sentence"`` (`tadasu.alignment.sentences`), or the first ``"full stop"`` character.
         max_tokens: where it stops at the latest.
         timeout: seconds of wall time after which the engine gives up; None for its own limit.
-        resume: `Continuation.resume` of the continuation that ``prefill`` ends with, for an engine
-            that can go on from there without reading everything again; the answer is the same.
+        resume: `Reply.resume` or `Continuation.resume` of an earlier request about the same
+            messages. An engine that can do so goes on from there without reading everything
+            again; the answer is the same.
 
     Raises:
         BadInput: no message, a last message that is not the user's, or a number below 1.
@@ -144,11 +145,14 @@ class Reply:
         continuations: as many as were asked for.
         prompt_tokens: how many tokens were read for them; those that were remembered do not count.
         notes: what the reader of a record must know, for example that a prefill was emulated.
+        resume: hand it to later requests about the same messages; None when the engine reads
+            everything again.
     """
 
     continuations: tuple[Continuation, ...]
     prompt_tokens: int
     notes: tuple[str, ...] = ()
+    resume: Any = field(default=None, repr=False, compare=False)
 
     @property
     def tokens(self) -> int:

@@ -6,7 +6,23 @@ import importlib
 import pkgutil
 
 #: Files of the folder that are not methods.
-_NOT_METHODS = frozenset({"engine", "registry", "scripted", "sentences"})
+_NOT_METHODS = frozenset(
+    {
+        "aligned",
+        "deep",
+        "engine",
+        "evaluators",
+        "fetch",
+        "gate",
+        "intake",
+        "method",
+        "opening",
+        "record",
+        "registry",
+        "scripted",
+        "sentences",
+    }
+)
 
 
 def names() -> tuple[str, ...]:

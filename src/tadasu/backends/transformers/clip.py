@@ -64,6 +64,17 @@ class ClipEncoder:
             lambda model, inputs: _vectors(model.get_image_features(inputs)), pixels
         )
 
+    def encode_patches(self, image: Image.Image) -> Float[np.ndarray, "patch width"]:
+        """One vector for each patch of an RGB picture, in the space of the texts.
+
+        The last layer's states go through the norm and projection that CLIP was trained with for
+        its class token only.
+        """
+        pixels = self._processor([image], return_tensors="pt", input_data_format="channels_last")[
+            "pixel_values"
+        ]
+        return self._placed.run(_patches, pixels)
+
     def encode_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text width"]:
         """One vector for each text, of any length; texts are cut where the model ends."""
         tokens = self._tokenizer(
@@ -124,6 +135,12 @@ def _first(given: Value | None, of_card: Value | None, default: Value) -> Value:
     if given is not None:
         return given
     return default if of_card is None else of_card
+
+
+def _patches(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    states = model.vision_model(pixels).last_hidden_state[0, 1:]
+    found: torch.Tensor = model.visual_projection(model.vision_model.post_layernorm(states))
+    return found
 
 
 def _vectors(features: Any) -> torch.Tensor:

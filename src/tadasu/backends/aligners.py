@@ -1,0 +1,131 @@
+"""Opens what alignment is given as a reference: engines and evaluators."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tadasu.alignment.evaluators.card import EvaluatorCard
+from tadasu.alignment.evaluators.cosine import PRE_THRESHOLD, ImageTextCosine
+from tadasu.alignment.evaluators.evaluator import ImageCheck, TextCheck, TextEvaluator
+from tadasu.alignment.evaluators.reward import GuardClassifier, RewardModel
+from tadasu.errors import BadInput, shown
+
+if TYPE_CHECKING:
+    from tadasu.alignment.engine import Engine
+    from tadasu.alignment.method import Parts
+    from tadasu.policy import Policy
+
+GUARD_THRESHOLD = 0.5
+
+
+def engine(ref: str, *, device: str | None = None) -> Engine:
+    """The engine behind a folder, hub id or web address.
+
+    A web address is that of a server that speaks the OpenAI protocol; the name of the model may
+    follow behind a ``#``: ``http://localhost:8000/v1#llava``.
+
+    Raises:
+        BadFile: the reference holds no vision-language model.
+        BadInput: there is no such device, or the address cannot be used.
+        MissingPart: an extra is not installed, or the server is not reachable.
+    """
+    if re.match(r"https?://", ref):
+        from tadasu.backends.openai.engine import OpenAIEngine
+
+        address, _, model = ref.partition("#")
+        return OpenAIEngine(address, model=model or None)
+    from tadasu.backends.transformers.engine import TransformersEngine
+
+    return TransformersEngine(ref, device=device)
+
+
+def answers(ref: str, *, threshold: float | None = None, device: str | None = None) -> TextCheck:
+    """The answer evaluator in a folder or behind a hub id.
+
+    Args:
+        ref: a reward model (one logit) or guard classifier; its card says how to read it.
+        threshold: None for the card's; a guard classifier without a card has 0.5.
+        device: a torch device.
+
+    Raises:
+        BadInput: neither the caller nor the card says a threshold, or which labels are unsafe.
+        BadFile: the reference holds no sequence classifier, or its card cannot be understood.
+        MissingPart: the extra ``diffusers`` is not installed.
+    """
+    from tadasu.backends.transformers.text_evaluators import SequenceClassifier
+
+    card = EvaluatorCard.beside(Path(ref)) if Path(ref).is_dir() else EvaluatorCard()
+    network = SequenceClassifier(ref, device=device)
+    evaluator: TextEvaluator
+    default: float | None = None
+    if len(network.labels) > 1:
+        evaluator, default = GuardClassifier(network=network, unsafe=card.unsafe), GUARD_THRESHOLD
+    else:
+        evaluator = RewardModel(network=network, instruction=card.instruction)
+    limit = next((each for each in (threshold, card.threshold, default) if each is not None), None)
+    if limit is None:
+        raise BadInput(
+            f"The reward model {shown(ref, 300)} has no threshold: rewards of different models "
+            "have different scales. Give one, or find one with tadasu calibrate align."
+        )
+    return TextCheck(evaluator=evaluator, threshold=limit, calibration=card.calibration)
+
+
+def images(
+    ref: str,
+    *,
+    threshold: float | None = None,
+    policy: Policy | None = None,
+    device: str | None = None,
+) -> ImageCheck:
+    """The image evaluator made of a CLIP: the policy's concepts, else the published unsafe text.
+
+    Raises:
+        BadFile: the reference holds no CLIP.
+        MissingPart: the extra ``diffusers`` is not installed.
+    """
+    from tadasu.alignment.evaluators.cosine import of_concepts
+    from tadasu.backends.transformers.clip import ClipEncoder
+
+    network = ClipEncoder(ref, device=device)
+    limit = PRE_THRESHOLD if threshold is None else threshold
+    if policy is None or not policy.concepts:
+        return ImageCheck(evaluator=ImageTextCosine(network=network), threshold=limit)
+    evaluator = ImageTextCosine(network=network, texts=of_concepts(policy.concepts))
+    return ImageCheck(evaluator=evaluator, threshold=limit)
+
+
+def published(model: str, *, answers: str, clip: str, device: str | None = None) -> Parts:
+    """The parts of the published method: its instructions, its unsafe text, its thresholds.
+
+    Args:
+        model: of the engine.
+        answers: a reward model; ``RLHFlow/ArmoRM-Llama3-8B-v0.1`` in the paper.
+        clip: a CLIP; ``openai/clip-vit-large-patch14-336`` in the paper.
+        device: a torch device.
+
+    Raises:
+        BadFile: a reference holds something else.
+        MissingPart: an extra is not installed.
+    """
+    from tadasu.alignment import eta
+    from tadasu.backends.transformers.clip import ClipEncoder
+    from tadasu.backends.transformers.text_evaluators import SequenceClassifier
+
+    return eta.published(
+        engine(model, device=device),
+        ClipEncoder(clip, device=device),
+        SequenceClassifier(answers, device=device),
+    )
+
+
+def beside(ref: str) -> Mapping[str, str]:
+    """Folders called ``evaluator`` and ``clip`` that lie beside a model's folder."""
+    own = Path(ref)
+    if not own.is_dir():
+        return {}
+    folders = {name: own.parent / name for name in ("evaluator", "clip")}
+    return {name: str(path) for name, path in folders.items() if path.is_dir()}
