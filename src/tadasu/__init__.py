@@ -10,9 +10,11 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadasu.alignment import opening as _opening
 from tadasu.editing import models as _models
 
 if TYPE_CHECKING:
+    from tadasu import alignment as alignment
     from tadasu import editing as editing
     from tadasu import evaluation as evaluation
     from tadasu import guidance as guidance
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# The root knows all rooms: it says who edits which pipeline, and where measured priors lie.
+# The root knows all rooms: it says who edits which pipeline, where measured priors lie, and who
+# opens models for alignment.
+_opening.register("tadasu.backends.aligners")
 _models.register("tadasu.backends.diffusers.context.model")
 _models.PRIORS.append(Path(__file__).parent / "world" / "priors")
 
@@ -47,6 +51,7 @@ _EXPORTS: dict[str, tuple[str, str]] = {
     "Score": ("tadasu.records", "Score"),
     "System": ("tadasu.evaluation.system", "System"),
     "Verdict": ("tadasu.records", "Verdict"),
+    "alignment": ("tadasu.alignment", ""),
     "attach": ("tadasu.backends.diffusers.attach", "attach"),
     "editing": ("tadasu.editing", ""),
     "evaluation": ("tadasu.evaluation", ""),
@@ -65,6 +70,7 @@ __all__ = [
     "Score",
     "System",
     "Verdict",
+    "alignment",
     "attach",
     "editing",
     "evaluation",
