@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-EXTRAS := diffusers,onnx,nudenet,minilm,calibrate,evaluate,dev
+EXTRAS := diffusers,onnx,nudenet,minilm,openai,calibrate,evaluate,dev
 PYTEST_FLAGS ?=
 
 # Under CI everything but the GPU tests runs; at home the quick tests run.

@@ -27,6 +27,7 @@ COMMANDS: tuple[str, ...] = (
     "screen",
     "judge",
     "edit",
+    "align",
     "policy",
     "methods",
     "doctor",
