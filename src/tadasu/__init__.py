@@ -15,6 +15,7 @@ from tadasu.editing import models as _models
 
 if TYPE_CHECKING:
     from tadasu import alignment as alignment
+    from tadasu import auditing as auditing
     from tadasu import editing as editing
     from tadasu import evaluation as evaluation
     from tadasu import guidance as guidance
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tadasu.concepts import Concept as Concept
     from tadasu.concepts import Hazard as Hazard
     from tadasu.evaluation.system import System as System
+    from tadasu.examination.run import audit as audit
     from tadasu.guard import Guard as Guard
     from tadasu.guard import Sampler as Sampler
     from tadasu.policy import Policy as Policy
@@ -53,6 +55,8 @@ _EXPORTS: dict[str, tuple[str, str]] = {
     "Verdict": ("tadasu.records", "Verdict"),
     "alignment": ("tadasu.alignment", ""),
     "attach": ("tadasu.backends.diffusers.attach", "attach"),
+    "audit": ("tadasu.examination.run", "audit"),
+    "auditing": ("tadasu.auditing", ""),
     "editing": ("tadasu.editing", ""),
     "evaluation": ("tadasu.evaluation", ""),
     "guidance": ("tadasu.guidance", ""),
@@ -72,6 +76,8 @@ __all__ = [
     "Verdict",
     "alignment",
     "attach",
+    "audit",
+    "auditing",
     "editing",
     "evaluation",
     "guidance",
