@@ -134,7 +134,8 @@ class Folder:
             partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
             partial.replace(self.document)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            if partial.exists():
+                partial.unlink()
             raise RunFailed(f"Cannot write {shown(self.document, 300)}: {error}.") from error
 
     def note_judges(self, judges: Sequence[Judge], encoder: str) -> None:

@@ -51,7 +51,8 @@ class Pictures:
             partial.write_bytes(content)
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            if partial.exists():
+                partial.unlink()
             raise RunFailed(
                 f"Cannot write {shown(path, 300)}: {error}. Everything recorded before is kept; "
                 "make room and start the same run again to go on."

@@ -41,8 +41,11 @@ def measure(rows: Sequence[Row], context: Context) -> Cell | None:
     vectors = _stacked(kept)
     try:
         found = bootstrap_items(lambda weights: _mean_distance(vectors, weights), len(kept))
-    except BadInput:  # all pictures are alike
-        return mean_interval("diversity", kept, [0.0] * len(kept), card=card, note="all alike")
+    except BadInput:  # every pair is as far apart as every other
+        same = float(_mean_distance(vectors, np.ones((1, len(kept))))[0])
+        return mean_interval(
+            "diversity", kept, [same] * len(kept), card=card, note="across prompts"
+        )
     return Cell(
         metric="diversity",
         system="",

@@ -48,5 +48,6 @@ def write(run: Run, path: Path, *, judge: str = "", title: str = "", gallery: in
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        if partial.exists():
+            partial.unlink()
         raise BadFile(f"Cannot write {shown(path, 300)}: {error}") from error
