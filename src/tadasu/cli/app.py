@@ -26,10 +26,15 @@ COMMANDS: tuple[str, ...] = (
     "compare",
     "screen",
     "judge",
+    "audit",
+    "concepts",
     "edit",
     "align",
+    "calibrate",
+    "evaluate",
     "policy",
     "methods",
+    "world",
     "doctor",
 )
 
