@@ -13,8 +13,14 @@ def test_every_kind_of_slip_is_recognised() -> None:
 
 
 def test_two_slips_another_first_letter_and_short_words_are_not() -> None:
-    for token in ("pitsl", "bistol", "ber", "gum", "pistol"):
+    for token in ("pitsl", "bistol", "ber", "gum", "pistol", "baer", "bder"):
         assert NAMES.slips(token) == [], token
+
+
+def test_names_of_four_letters_allow_a_swap_or_one_more() -> None:
+    assert NAMES.slips("bere") == ["beer"]
+    assert NAMES.slips("beerr") == ["beer"]
+    assert NAMES.slips("pist") == NAMES.slips("bee") == []
 
 
 def test_english_words_are_no_slips() -> None:

@@ -9,9 +9,10 @@ digits and signs for letters ("p1st0l"), stretched letters ("guuun"), letters sp
 cut by a space ("pis tol"), signs for letters ("p*stol") and single slips ("pitsol").
 
 Pieces and slips count only where English does not know the word ("sat an", "pistil"), so words
-cut into two words ("over dose") are not found, nor are slips in words of four letters, two slips
-in one word, or other words for the same thing; those are for `tadasu.detectors.meaning`. There
-are no regular expressions made from names, and the time grows linearly with the text.
+cut into two words ("over dose") are not found, nor are slips that make another word ("revolve"),
+two slips in one word, or other words for the same thing; those are for
+`tadasu.detectors.meaning`. There are no regular expressions made from names, and the time grows
+linearly with the text.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Literal
 from tadasu.concepts import Concept
 from tadasu.detectors.folding import Folded, fold
 from tadasu.detectors.inflection import inflected
-from tadasu.detectors.repair import SIGNS, Repair, is_word
+from tadasu.detectors.repair import SIGNS, Repair, stands_alone
 
 How = Literal["plain", "joined", "substituted", "spelled out", "cut", "masked", "misspelt"]
 NAME = "names"
@@ -239,12 +240,12 @@ class Lexicon:
         """Names in two to four pieces of which at least one is no English word."""
         words = _split(folded.text)
         for first in range(len(words)):
-            together, strange = words[first].text, _is_strange(words[first].text)
+            together, strange = words[first].text, not stands_alone(words[first].text)
             for last in range(first + 1, min(first + _MOST_PIECES, len(words))):
                 if not _BLANK.fullmatch(folded.text, words[last - 1].end, words[last].start):
                     break
                 together += words[last].text
-                strange = strange or _is_strange(words[last].text)
+                strange = strange or not stands_alone(words[last].text)
                 for entry in self._joined.get(together, ()) if strange else ():
                     yield _hit(folded, entry, words[first].start, words[last].end, "cut")
 
@@ -274,11 +275,6 @@ def _split(text: str) -> list[_Word]:
         _Word(text=match.group(), start=match.start(), end=match.end())
         for match in _WORD.finditer(text)
     ]
-
-
-def _is_strange(piece: str) -> bool:
-    """Whether a piece of a word does not stand by itself in English."""
-    return piece not in ("a", "i") if len(piece) == 1 else not is_word(piece)
 
 
 def _calm(word: _Word) -> _Word:

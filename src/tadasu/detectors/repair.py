@@ -2,9 +2,10 @@
 
 A token that an English dictionary knows is never called a slip, so "pistil" is no pistol. The
 dictionary is the list of SCOWL words beside this file. A slip is one letter more, less or other,
-or two neighbours swapped (Frederick Damerau, "A technique for computer detection and correction
-of spelling errors", Communications of the ACM 7, 1964); the first letter always stays. Candidates
-come from an index of deletions, so the time does not depend on how many names there are.
+or two neighbours swapped; in words of four letters it is one more or a swap (Frederick Damerau,
+"A technique for computer detection and correction of spelling errors", Communications of the ACM
+7, 1964). The first letter always stays. Candidates come from an index of deletions, so the time
+does not depend on how many names there are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ SIGNS = "*?#%^&_~•°×"
 """Characters that stand for letters when they stand between letters."""
 
 _LIST = Path(__file__).with_name("words.txt")
-_SHORTEST_SLIP = 5
+_SHORT = Path(__file__).with_name("short_words.txt")
+_LONGEST_SHORT = 4
+_SHORTEST_SLIP = 4
 _LONGEST = 32
 _SHORTEST_MASKED = 3
 
@@ -47,6 +50,29 @@ def is_word(token: str) -> bool:
         for base in bases
         if len(base) > 2 and base in known
     )
+
+
+@cache
+def short_words() -> frozenset[str]:
+    """Common words of two to four letters."""
+    lines = _SHORT.read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+@cache
+def stands_alone(piece: str) -> bool:
+    """Whether a piece of a text is more than a piece of a word.
+
+    Dictionaries hold nearly every short string ("et", "ho", "ar"), so short pieces must be common.
+
+    >>> [stands_alone(piece) for piece in ("sat", "a", "bull", "et", "p", "grenade")]
+    [True, True, True, False, False, True]
+    """
+    if len(piece) == 1:
+        return piece in ("a", "i")
+    if len(piece) <= _LONGEST_SHORT:
+        return piece in short_words()
+    return is_word(piece)
 
 
 class Repair:
@@ -109,7 +135,10 @@ def _shortened(word: str) -> Iterator[str]:
 
 
 def _one_slip(token: str, word: str) -> bool:
-    """Whether exactly one insertion, deletion, replacement or swap lies between them."""
+    """Whether exactly one insertion, deletion, replacement or swap lies between them.
+
+    In words of four letters a replacement usually makes another word, so it does not count.
+    """
     if token == word or abs(len(token) - len(word)) > 1:
         return False
     same = next(
@@ -117,6 +146,7 @@ def _one_slip(token: str, word: str) -> bool:
         min(len(token), len(word)),
     )
     one, two = token[same:], word[same:]
+    swapped = one[2:] == two[2:] and one[:2] == two[1::-1]
     if len(one) == len(two):
-        return one[1:] == two[1:] or (one[2:] == two[2:] and one[:2] == two[1::-1])
+        return swapped or (len(word) > _SHORTEST_SLIP and one[1:] == two[1:])
     return one[1:] == two if len(one) > len(two) else one == two[1:]

@@ -41,14 +41,10 @@ class Says:
         rows = []
         for image in images:
             value = self.values[image.getpixel((0, 0))[0]]  # type: ignore[index]
-            state = "unscored" if value is None else "scored"
-            rows.append(
-                [
-                    Score(
-                        detector="says", concept="cat", value=value, unit="probability", state=state
-                    )
-                ]  # type: ignore[arg-type]
-            )
+            told = Score.unscored("says", "cat", "probability", "open")
+            if value is not None:
+                told = Score(detector="says", concept="cat", value=value, unit="probability")
+            rows.append([told])
         return rows
 
 
