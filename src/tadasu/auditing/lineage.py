@@ -32,7 +32,7 @@ from tadasu.errors import BadInput
 #: Part of every index; another version's sketches cannot be compared.
 VERSION = 1
 #: Numbers per group. The cosine of two unrelated changes is estimated as 0 ± 1/√(SIZE).
-SIZE = 256
+SIZE = 512
 #: Kinds of weights that are sketched apart, so that a copy of some of them is still seen.
 GROUPS = ("text", "cross", "self", "feed", "other")
 
@@ -135,7 +135,7 @@ def signs(purpose: str, length: int) -> Float[Tensor, "size length"]:
     """``SIZE`` fixed vectors of ±1 for one purpose and length.
 
     >>> signs("left", 8).shape, signs("left", 8).abs().min().item()
-    (torch.Size([256, 8]), 1.0)
+    (torch.Size([512, 8]), 1.0)
     """
     seed = f"tadasu lineage {VERSION} {purpose} {length}".encode()
     data = hashlib.shake_128(seed).digest((SIZE * length + 7) // 8)

@@ -1,6 +1,6 @@
 """Known files by their sketches, and what a new file is of them.
 
-A hundred thousand entries are one matrix product (100,000 × 1,280 numbers, 256 MB in half
+A hundred thousand entries are one matrix product (100,000 × 2,560 numbers, 512 MB in half
 precision). A merge of known files is a sum of their sketches with weights ≥ 0, found one file after
 the other (orthogonal matching pursuit) with the weights fitted anew each time (Lawson and Hanson's
 non-negative least squares); what is left over is told.
@@ -42,8 +42,8 @@ class Thresholds:
     """
 
     copy: float = 0.95
-    derived: float = 0.4
-    group: float = 0.6
+    derived: float = 0.3
+    group: float = 0.4
     parts: int = 4
 
 
