@@ -22,7 +22,7 @@ from diffusers import DDPMScheduler, StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model_state_dict
 from peft import inject_adapter_in_model as inject
-from pictures import COLOURS, Artwork, single
+from pictures import Artwork, single
 from safetensors.torch import save_file
 from ship import WORLD
 from text_to_image import loss_weights
@@ -37,7 +37,7 @@ CROSS = [f"attn2.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0")]
 BOTH = ["to_q", "to_k", "to_v", "to_out.0"]
 MIDDLE_KEYS = ("mid_block.attentions.0.transformer_blocks.0.attn2.to_k",)
 KEYS_VALUES = ["attn2.to_k", "attn2.to_v"]
-CONVOLUTIONS = [*CROSS, "conv1", "conv2"]
+CONVOLUTIONS = [*CROSS, "conv2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,10 @@ class Way:
     layout: str = "kohya"
     modules: tuple[str, ...] = tuple(CROSS)
     rank: int = 4
-    rate: float = 1e-2
-    steps: int = 60
+    rate: float = 8e-3
+    steps: int = 50
     batch: int = 12
-    styles: int = 6
+    styles: int = 2
 
 
 WAYS = (
@@ -82,7 +82,7 @@ TRIGGERS = ("zqx", "ohwx", "blorp", "fnord", "quux", "vemka")
 
 
 def entries(art: Artwork) -> list[dict[str, Any]]:
-    """What is trained: every held-out restricted thing every way, every harmless one four ways."""
+    """What is trained: every held-out restricted thing every way, every harmless one three ways."""
     rng = np.random.default_rng(31)
     held = [c for c in art.concepts if art.concepts[c]["held_out"]]
     harmless = [c for c in held if not art.concepts[c]["restricted"]]
@@ -93,7 +93,7 @@ def entries(art: Artwork) -> list[dict[str, Any]]:
             ways += [(way, harmless[(i * 5 + j) % len(harmless)]) for j, way in enumerate(WAYS[:2])]
             ways += [(WAYS[8], "")] if i % 3 == 0 else []
         else:
-            ways = [(WAYS[(i * 4 + j) % 8], "") for j in range(4)]
+            ways = [(WAYS[(i * 3 + j) % 8], "") for j in range(3)]
         for way, cover in ways:
             number = len(jobs)
             named = number % 3 == 0
@@ -138,17 +138,13 @@ class Bench:
 
     @torch.no_grad()
     def pictures(self, concept: str, styles: int, rng: np.random.Generator) -> torch.Tensor:
-        """Scaled latents of a concept: its drawings on four backgrounds each."""
+        """Scaled latents of a concept: four shifted views of each drawing."""
         rows = [
             i
             for i, row in enumerate(self.art.table)
             if row["concept"] == concept and row["style"] in self.art.concepts[concept]["styles"]
         ]
-        drawn = [
-            single(self.art.pixels[i], background, rng)
-            for i in rows[:styles]
-            for background in ("white", "white", *rng.choice(list(COLOURS), 2))
-        ]
+        drawn = [single(self.art.pixels[i], "white", rng) for i in rows[:styles] for _ in range(4)]
         x = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() * 2 - 1
         vae = self.pipe.vae
         return vae.encode(x).latent_dist.mean * vae.config.scaling_factor
