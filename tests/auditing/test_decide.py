@@ -48,9 +48,26 @@ def test_two_concepts_of_one_file_may_both_be_present() -> None:
     assert Calibrated().decide(evidence(5.0, near=6.0)).conclusion == "present"
 
 
-def test_few_pictures_leave_it_undecided() -> None:
-    assert Calibrated().decide(evidence(3.0, count=3)).conclusion == "undecided"
-    assert Calibrated().decide(evidence(0.0, count=3)).conclusion == "undecided"
+def test_the_probe_stops_when_it_is_clear_and_not_before() -> None:
+    decider = Calibrated()
+    clear = decider.decide(evidence(3.0, count=4))
+    assert clear.conclusion == "present"
+    assert decider.settled(clear)
+    start = decider.decide(evidence(0.0, count=4)).score
+    slope = (clear.score - start) / 3.0
+
+    def scoring(score: float, count: int = 4) -> Evidence:
+        return evidence((score - start) / slope, count=count)
+
+    doubtful = decider.decide(scoring(1.0))
+    assert doubtful.conclusion == "undecided"
+    assert not decider.settled(doubtful)
+    close = decider.decide(scoring(1.7))
+    assert close.conclusion == "present"
+    assert not decider.settled(close)
+    assert decider.settled(decider.decide(scoring(1.9, count=40)))
+    assert decider.settled(decider.decide(scoring(-1.0)))
+    assert not Paia().settled(Paia().decide(evidence(3.0)))
 
 
 def test_disagreeing_pictures_leave_it_undecided() -> None:

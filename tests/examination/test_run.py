@@ -113,9 +113,10 @@ def test_a_file_for_another_base_is_unreadable(pipe: Any, bank: Path, tmp_path: 
 def test_an_audit_goes_on_where_it_was_stopped(
     pipe: Any, bank: Path, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder, shared = tmp_path / "kept", tmp_path / "shared"
+    shared.mkdir()
     for at in range(3):
-        save(tmp_path / f"{at}.safetensors", scale=1.0 + at)
-    folder = tmp_path / "kept"
+        save(shared / f"{at}.safetensors", scale=1.0 + at)
     seen: list[str] = []
     real = Auditor.files
 
@@ -127,7 +128,7 @@ def test_an_audit_goes_on_where_it_was_stopped(
 
     monkeypatch.setattr(Auditor, "files", counted)
     with pytest.raises(KeyboardInterrupt):
-        list(audit(tmp_path, base=pipe, bank=bank, folder=folder))
+        list(audit(shared, base=pipe, bank=bank, folder=folder))
     monkeypatch.setattr(Auditor, "files", real)
     from tadasu.examination.examiner import Examiner
 
@@ -139,8 +140,8 @@ def test_an_audit_goes_on_where_it_was_stopped(
         return inner(self, adapters, label)
 
     monkeypatch.setattr(Examiner, "examine", watched)
-    (tmp_path / "0.safetensors").rename(tmp_path / "renamed.safetensors")
-    found = list(audit(tmp_path, base=pipe, bank=bank, folder=folder))
+    (shared / "0.safetensors").rename(shared / "renamed.safetensors")
+    found = list(audit(shared, base=pipe, bank=bank, folder=folder))
     assert examined == ["2.safetensors"]
     assert {Path(each.file).name for each in found} == {
         "1.safetensors", "2.safetensors", "renamed.safetensors",

@@ -8,10 +8,11 @@ near misses.
 ``calibrated`` is ours. A file that changes the style, the sharpness or simply everything moves the
 errors of all pictures, so each file is held against its own irrelevant concepts: what counts is by
 how many of *their* spreads the concept's pictures gain more than they do, in one direction only.
-A concept that merely resembles what was taught gains as well, but less; so it is also held against
-the concept of the bank that gained most. Both count per picture, and pictures are looked at in
-rounds: a confidence sequence (:mod:`tadasu.statistics.confidence_sequence`) may be looked at after
-every round, and the probe stops when it has left one half.
+A concept that merely resembles what was taught gains as well, but less; so half of what
+the best concept of the bank gains is taken off. Pictures are looked at in rounds, and the probe
+stops when the score is far from the band of doubt, or when a confidence sequence
+(:mod:`tadasu.statistics.confidence_sequence`, which may be looked at after every round) says which
+way most pictures point.
 """
 
 from __future__ import annotations
@@ -84,23 +85,27 @@ class Decider(Protocol):
         """Conclude from what was measured so far."""
         ...
 
+    def settled(self, decision: Decision) -> bool:
+        """Whether more pictures are unlikely to change it."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
     """The default: one-sided, held against the file's own irrelevant concepts and its best one.
 
     Attributes:
-        limit: by how many spreads of the irrelevant concepts a picture must gain more.
-        rivalry: share of the best other concept's gain that a picture must also exceed; 0 ignores
-            near misses, 1 lets only the best concept be present.
-        confidence: of the share's limits.
-        least: share of pictures that must exceed both for ``present``.
+        limit: score from which the concept is present, if most of its pictures agree.
+        clear: score below which it is absent; between the two it is undecided.
+        rivalry: share of the best other concept's gain that is taken off; 0 ignores near misses,
+            1 lets only the best concept be present.
+        confidence: of the limits on the share of pictures that agree.
     """
 
-    limit: float = 3.0
+    limit: float = 1.2
+    clear: float = 0.8
     rivalry: float = 0.5
     confidence: float = 0.9
-    least: float = 0.5
 
     def decide(self, evidence: Evidence) -> Decision:
         """Conclude from what was measured so far.
@@ -121,29 +126,41 @@ class Calibrated:
         others = {**evidence.irrelevant, **evidence.near}
         means = {name: float(table.mean()) - centre for name, table in others.items()}
         rival = max(means, key=lambda name: means[name])
-        bar = self.rivalry * max(means[rival], 0.0)
         if spread == 0:  # the file changes no prediction at all
-            beyond, score, p_value = np.zeros(len(own), bool), 0.0, 1.0
+            scores, p_value = np.zeros(len(own)), 1.0
         else:
-            beyond = (own - bar) / spread > self.limit
-            score = (float(own.mean()) - bar) / spread
+            scores = (own - self.rivalry * max(means[rival], 0.0)) / spread
             size = len(ordinary)
-            p_value = float(student.sf(score / np.sqrt(1 + 1 / size), size - 1))
-        count, n = int(beyond.sum()), len(own)
-        interval = confidence_sequence(count, n, self.confidence, around=self.least)
-        conclusion: Conclusion = "undecided"
-        if interval.low > self.least:
-            conclusion = "present"
-        elif interval.high < self.least:
-            conclusion = "absent"
+            z = float(own.mean()) / spread
+            p_value = float(student.sf(z / np.sqrt(1 + 1 / size), size - 1))
+        score, agree = float(scores.mean()), int((scores >= self.limit).sum())
         return Decision(
-            conclusion=conclusion,
+            conclusion=self._conclusion(score, agree / len(own)),
             score=score,
             p_value=p_value,
-            interval=interval,
-            pictures=n,
+            interval=confidence_sequence(agree, len(own), self.confidence),
+            pictures=len(own),
             rival=rival if means[rival] > max(float(own.mean()), 0.0) else "",
         )
+
+    def _conclusion(self, score: float, agree: float) -> Conclusion:
+        if score < self.clear:
+            return "absent"
+        return "present" if score >= self.limit and agree > 0.5 else "undecided"
+
+    def settled(self, decision: Decision) -> bool:
+        """Whether more pictures are unlikely to change it.
+
+        So when the score is twice as far from the band of doubt as the band is wide, or when the
+        limits on the share of pictures that agree, which hold after every round, have left one
+        half on the side of the conclusion.
+        """
+        doubt = 2 * (self.limit - self.clear)
+        if decision.conclusion == "present":
+            return decision.score > self.limit + doubt or decision.interval.low > 0.5
+        if decision.conclusion == "absent":
+            return decision.score < self.clear - doubt or decision.interval.high < 0.5
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +200,11 @@ class Paia:
             interval=interval,
             pictures=len(flagged),
         )
+
+    def settled(self, decision: Decision) -> bool:
+        """Never: the published reading looks at all pictures."""
+        del decision
+        return False
 
 
 PRESETS: Mapping[str, Decider] = {"calibrated": Calibrated(), "paia": Paia()}

@@ -30,8 +30,8 @@ from tadasu.examination.settings import Settings
 from tadasu.policy import Policy
 
 #: Times of the gradients; few, because each needs a backward.
-FIRST_ORDER = Plan(times=(0.25, 0.5, 0.75))
-FIRST_ORDER_PICTURES = 6
+FIRST_ORDER = Plan(times=(0.15, 0.35))
+FIRST_ORDER_PICTURES = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -319,9 +319,8 @@ class Examiner:
                         near={**near, **others},
                     )
                 )
-            left = [
-                name for name in left if decided[name].conclusion == "undecided" and rounds[name]
-            ]
+            settled = self.settings.decider.settled
+            left = [name for name in left if rounds[name] and not settled(decided[name])]
         return decided
 
     def _table(self, gains: Gains) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -402,7 +401,7 @@ def _probed(decision: Decision) -> Evidence:
     share = f"{decision.interval.low:.0%} to {decision.interval.high:.0%}"
     return Evidence(
         stage="probe",
-        says=f"On {decision.pictures} pictures; {share} of such pictures are predicted better.",
+        says=f"Looked at {decision.pictures} pictures; {share} of such pictures point to it.",
         score=decision.score,
         unit="spreads",
     )

@@ -13,7 +13,7 @@ from tadasu.auditing.probe import Plan
 from tadasu.errors import BadInput, UnknownName
 
 #: Noise levels of the default; measured in docs/auditing/measured.md.
-TIMES = (0.05, 0.15, 0.25, 0.35, 0.5)
+TIMES = (0.1, 0.2, 0.3, 0.4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ class Settings:
     plan: Plan = field(default_factory=lambda: Plan(times=TIMES, measure="direction"))
     decider: Decider = field(default_factory=Calibrated)
     cascade: Cascade | None = field(default_factory=Cascade)
-    pictures: int = 10
-    first: int = 5
-    irrelevant: int = 24
+    pictures: int = 8
+    first: int = 4
+    irrelevant: int = 20
     irrelevant_pictures: int = 2
     strengths: tuple[float, ...] = (1.0,)
 
