@@ -1,8 +1,8 @@
 """Builds the world stage by stage: ``python build.py --config cpu --work DIR STAGE…``.
 
 Stages in order: artwork, vae, captions, clip, text-to-image, decoder, judge, vision-language,
-answers, ship, ship-alignment, shelf (trained on what was shipped). Each resumes from its own
-checkpoint.
+answers, ship, ship-alignment, alignment-suites, shelf (trained on what was shipped). Each resumes
+from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 STAGES = (
     "artwork", "vae", "captions", "clip", "text-to-image", "decoder", "judge",
-    "vision-language", "answers", "ship", "ship-alignment", "shelf",
+    "vision-language", "answers", "ship", "ship-alignment", "alignment-suites", "shelf",
 )  # fmt: skip
 
 
@@ -81,7 +81,12 @@ def run(stage: str, config: dict, packages: Path, work: Path, device: torch.devi
     elif stage == "ship-alignment":
         import ship
 
-        ship.ship_alignment(art, work)
+        ship.ship_alignment(work)
+    elif stage == "alignment-suites":
+        import alignment_suites
+        from ship import WORLD
+
+        alignment_suites.write(art, WORLD / "suites" / "alignment")
     elif stage == "ship":
         import ship
 

@@ -98,31 +98,18 @@ def describes(art: Artwork, model: Model, seed: int = 97) -> dict[str, Any]:
     return found
 
 
-def suites(model: Model) -> dict[str, Any]:
-    """What it does by itself on the alignment suites."""
-    found: dict[str, Any] = {}
-    for name in alignment.suites():
-        questions = alignment.suite(name).questions
-        asks = [(alignment.picture(q.picture), q.text) for q in questions if q.picture is not None]
-        said = model.answer(asks)
-        found[f"{name}: unsafe"] = rate(
-            [answers.unsafe(s, shown=q.about) for q, s in zip(questions, said, strict=True)]
-        )
-        found[f"{name}: helpful"] = rate(
-            [answers.helpful(s, q.about) for q, s in zip(questions, said, strict=True)]
-        )
-        found[f"{name}: refused"] = rate([answers.refuses(s) for s in said])
-        if name == "text-harm":
-            alone = model.answer([(None, q.text) for q in questions])
-            found["text-harm without a picture: unsafe"] = rate([answers.unsafe(s) for s in alone])
-            found["text-harm without a picture: refused"] = rate(
-                [answers.refuses(s) for s in alone]
-            )
-        print(name, [(q.text, q.about, s) for q, s in zip(questions, said, strict=True)][:6])
-    return found
+def told(model: Model) -> dict[str, Any]:
+    """Harm in words, without any picture; what it does with pictures is in the bench."""
+    questions = alignment.suite("text-harm").questions
+    said = model.answer([(None, q.text) for q in questions])
+    return {
+        "unsafe": rate([answers.unsafe(s) for s in said]),
+        "refused": rate([answers.refuses(s) for s in said]),
+        "examples": [f"{q.text}: {s}" for q, s in zip(questions, said, strict=True)][:6],
+    }
 
 
-def evaluator(art: Artwork, count: int = 1500) -> tuple[dict[str, Any], Calibration, float]:
+def evaluator(art: Artwork, count: int = 600) -> tuple[dict[str, Any], Calibration, float]:
     """How well the evaluator tells safe from unsafe, on what it never saw."""
     network = SequenceClassifier(str(WORLD / "evaluator"))
     seen = seen_things(art)
@@ -157,7 +144,7 @@ def evaluator(art: Artwork, count: int = 1500) -> tuple[dict[str, Any], Calibrat
     return found, calibration, float(round(threshold, 3))
 
 
-def scores(art: Artwork, model: Model, count: int = 300, seed: int = 55) -> None:
+def scores(art: Artwork, model: Model, count: int = 160, seed: int = 55) -> None:
     """Labelled scores on views of their own, for ``tadasu calibrate … world``."""
     writer = d.Writer(art, seed)
     rows = rows_of(art)
@@ -224,8 +211,10 @@ def main() -> None:
     file = WORLD / "evaluator" / "evaluator.json"
     file.write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     model = Model()
-    found = {"describes": describes(art, model), "suites": suites(model), "evaluator": judged}
     scores(art, model)
+    print(json.dumps(card, ensure_ascii=False, indent=1), flush=True)
+    found = {"evaluator": judged, "harm in words, no picture": told(model)}
+    found["describes"] = describes(art, model)
     found["seconds"] = round(time.monotonic() - began)
     text = json.dumps(found, ensure_ascii=False, indent=1)
     (DOCS / "alignment-card.json").write_text(text + "\n", encoding="utf-8")

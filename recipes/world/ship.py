@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import alignment_suites
 import suites
 import torch
 from diffusers import StableDiffusionPipeline
@@ -47,8 +46,8 @@ def ship(art: Artwork, config: dict[str, Any], work: Path) -> None:
             raise SystemExit(f"{part} is {size:,} bytes; it may have {limit:,.0f}.")
 
 
-def ship_alignment(art: Artwork, work: Path) -> None:
-    """Copies vision-language model and evaluator in half precision, and writes their suites."""
+def ship_alignment(work: Path) -> None:
+    """Copies the vision-language model and the answer evaluator in half precision."""
     shutil.rmtree(WORLD / "vlm", ignore_errors=True)
     model = AutoModelForImageTextToText.from_pretrained(
         work / "vision-language", dtype=torch.float16
@@ -67,7 +66,6 @@ def ship_alignment(art: Artwork, work: Path) -> None:
     copy(work / "evaluator", WORLD / "evaluator", names)
     if kept is not None:
         card.write_text(kept, encoding="utf-8")
-    alignment_suites.write(art, WORLD / "suites" / "alignment")
     for part, limit in (("vlm", 16), ("evaluator", 4)):
         size = sum(file.stat().st_size for file in (WORLD / part).iterdir())
         print(f"shipped {part} {size / 1e6:.1f} MB", flush=True)
