@@ -46,6 +46,7 @@ SCHEMA: dict[str, Any] = _closed(
     title=_TEXT,
     about=_TEXT,
     model=_TEXT,
+    denoiser={"enum": ["float32", "bfloat16", "float16"]},
     policy=_TEXT,
     sampler=_SAMPLER,
     n=_COUNT,
@@ -141,7 +142,13 @@ class Spec:
         Raises:
             BadInput: a model, rule, edit or adapter cannot be used.
         """
-        return [self._system(entry, around) for entry in self.content["systems"]]
+        made = [self._system(entry, around) for entry in self.content["systems"]]
+        if "denoiser" in self.content:  # after edits were solved on the weights as they are
+            from tadasu.backends.diffusers.settings import lighten
+
+            for pipe in self._pipes.values():
+                lighten(pipe, self.content["denoiser"])
+        return made
 
     def suites(self, around: Surroundings, n: int | None = None) -> list[Suite]:
         """The suites, cut to size.

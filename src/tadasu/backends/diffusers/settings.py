@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tadasu.errors import BadFile, BadInput, UnknownName, shown
+
+if TYPE_CHECKING:
+    import torch
 
 
 @contextmanager
@@ -70,6 +74,55 @@ def adapted(pipe: Any, files: Sequence[str]) -> Iterator[None]:
     finally:
         if pipe.get_list_adapters():
             pipe.unload_lora_weights()
+
+
+def lighten(pipe: Any, dtype: str) -> None:
+    """Runs the denoiser alone in another precision; texts, latents and schedulers stay as they are.
+
+    On processors with bfloat16 instructions this halves the time of a step.
+
+    Args:
+        pipe: a pipeline with a ``unet`` or ``transformer``; it is changed for good.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        UnknownName: another precision.
+        BadInput: the pipeline has no denoiser of a known name.
+    """
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in known:
+        raise UnknownName("precision", dtype, known)
+    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    if denoiser is None:
+        raise BadInput("Only a pipeline with a unet or a transformer has a denoiser to lighten.")
+    for parameter in (*denoiser.parameters(), *denoiser.buffers()):
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(known[dtype])
+    inner = type(denoiser).forward.__get__(denoiser)
+
+    @functools.wraps(inner)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        given = [_cast(value, known[dtype]) for value in args]
+        named = {name: _cast(value, known[dtype]) for name, value in kwargs.items()}
+        return _cast(inner(*given, **named), torch.float32)
+
+    denoiser.forward = forward
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """Floating-point tensors of at least one axis in another precision, also inside tuples."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.to(dtype) if value.is_floating_point() and value.ndim else value
+    if type(value) in (tuple, list):
+        return type(value)(_cast(each, dtype) for each in value)
+    if isinstance(value, dict):
+        changed = {key: _cast(each, dtype) for key, each in value.items()}
+        return changed if type(value) is dict else type(value)(**changed)
+    return value
 
 
 def file_hash(path: str) -> str:
