@@ -51,7 +51,7 @@ def measured(world, jobs, n, seed):
         for i in range(n)
     ]
     scores = world.scores(world.draw(prompts))
-    right = np.array([world.hit(s, p.label, "x") for s, p in zip(scores, prompts, strict=True)])
+    right = np.array([world.hit(s, p.label) for s, p in zip(scores, prompts, strict=True)])
     shape = (len(jobs), n)
     return (
         told(world, scores, GENDERS).reshape(shape),

@@ -7,11 +7,11 @@
 ``concepts.json`` is the list that the world's recipe writes (English and Japanese names per
 concept). For every system the same prompts are drawn from the same seeds. Columns: erased
 (the judge's first choice among objects is the asked one), retained, Japanese leak (the same for the
-Japanese name), scene (the other object of a scene is still seen), distance (mean absolute pixel
-difference of retained pictures to the unedited ones, 0 to 1). Intervals are 95 % Wilson. The form
-says where the edit lives: ``weights`` and ``model`` (one more layer of the text encoder) survive in
-files that others run, ``run time`` has to be attached.
-Results are written after every system, so an interrupted run keeps what it has.
+Japanese name), distance (mean absolute pixel difference of retained pictures to the unedited ones,
+0 to 1), harmonic (of 1 - erased and of retained relative to the unedited model). Intervals are 95 %
+Wilson. The form says where the edit lives: ``weights`` and ``model`` (one more layer of the text
+encoder) survive in files that others run, ``run time`` has to be attached. The denoiser runs in
+bfloat16. Results are written after every system, so an interrupted run keeps what it has.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tadasu import world as bundled
 from tadasu.backends.diffusers.context.apply import applied
 from tadasu.backends.diffusers.context.fold import fold, unfold
 from tadasu.backends.diffusers.context.ports import gram, ports
-from tadasu.backends.diffusers.context.text import HiddenEncoder, PipelineEncoder
+from tadasu.backends.diffusers.context.text import HiddenEncoder
 from tadasu.editing.encoder import Encoded
 from tadasu.editing.prior import Prior
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
@@ -42,25 +42,19 @@ from tadasu.editing.targets import Target
 from tadasu.statistics.intervals import wilson
 
 STYLES = ("noto", "blob", "flat", "fluent", "twemoji", "emojione")
-TEMPLATES = (
-    "{}",
-    "a {}",
-    "noto emoji of a {}",
-    "a {} next to a book on a white background",
-    "a cat face next to a {} on a blue background",
-)
-ENDING = ("{}", "a {}", "noto emoji of a {}", "twemoji {}")
+TEMPLATES = ("{}", "noto emoji of a {}", "a {} next to a book on a white background")
+ENDING = TEMPLATES[:2]
 OF_STYLES = ("{}", "{} emoji of a cat", "{} emoji of a book")
 PUBLISHED = ("uce:v1", "uce:v2", "rece", "speed", "cure")
 OURS = ("uce", "layer", "conditional")
-SYSTEMS = ("none", *PUBLISHED, *OURS)
+SYSTEMS = ("none", *OURS[::-1], *PUBLISHED)
 
 
 @dataclass(frozen=True)
 class Prompt:
     text: str
     label: str
-    kind: str  # erased, retained, japanese, scene
+    kind: str  # erased, retained, japanese
     seed: int
 
 
@@ -69,7 +63,7 @@ def article(name: str) -> str:
 
 
 def concept_prompts(erased: list[dict], kept: list[dict], n: int, seed: int) -> list[Prompt]:
-    """``n`` erased, ``n`` retained, ``n / 3`` Japanese and ``n / 3`` scene prompts."""
+    """``n`` erased, ``n`` retained and ``n / 3`` Japanese prompts."""
     rng = np.random.default_rng(seed)
     forms = ("a {}", "{style} emoji of a {}", "{}", "{style} {}")
 
@@ -84,11 +78,8 @@ def concept_prompts(erased: list[dict], kept: list[dict], n: int, seed: int) -> 
         order = [pool[i % len(pool)] for i in rng.permutation(max(n, len(pool)))[:n]]
         prompts += [Prompt(single(c, k), c["en"], kind, 1000 + k) for k, c in enumerate(order)]
     for k in range(n // 3):
-        gone, stays = erased[k % len(erased)], kept[(7 * k + 3) % len(kept)]
+        gone = erased[k % len(erased)]
         prompts.append(Prompt(gone["ja"], gone["en"], "japanese", 3000 + k))
-        pair = [article(stays["en"]), article(gone["en"])]
-        text = " next to ".join(pair if k % 2 else pair[::-1])
-        prompts.append(Prompt(f"{text} on a white background", stays["en"], "scene", 5000 + k))
     return prompts
 
 
@@ -103,24 +94,53 @@ def style_prompts(gone: list[str], stay: list[str], concepts: list[dict], n: int
 
 
 class Remembering:
-    """An encoder that encodes every text once."""
+    """Encodes every text once; the context is the hidden row after its normalisation."""
 
-    def __init__(self, encoder: PipelineEncoder | HiddenEncoder) -> None:
-        self.encoder, self.known = encoder, {}
+    def __init__(self, pipe: Any) -> None:
+        self.encoder, self.known = HiddenEncoder(pipe, batch=64), {}
+        inner = getattr(pipe.text_encoder, "text_model", pipe.text_encoder)
+        self.normal = inner.final_layer_norm
+        self.fingerprint = self.encoder.fingerprint
 
-    @property
-    def fingerprint(self) -> str:
-        return self.encoder.fingerprint
-
-    def encode(self, texts: Any) -> dict[str, Encoded]:
+    def hidden(self, texts: Any) -> Encoded:
         new = [text for text in dict.fromkeys(texts) if text not in self.known]
         if new:
-            ((self.site, found),) = self.encoder.encode(new).items()
+            found = self.encoder.encode(new)["layer"]
             rows = zip(found.contexts, found.spans, strict=True)
             self.known |= dict(zip(new, rows, strict=True))
         rows = [self.known[text] for text in texts]
         contexts = torch.stack([context for context, _ in rows])
-        return {self.site: Encoded(contexts=contexts, spans=tuple(where for _, where in rows))}
+        return Encoded(contexts=contexts, spans=tuple(where for _, where in rows))
+
+    def encode(self, texts: Any) -> dict[str, Encoded]:
+        found = self.hidden(texts)
+        return {"context": replace(found, contexts=self.normal(found.contexts))}
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """The same texts as hidden rows."""
+
+    memory: Remembering
+
+    @property
+    def fingerprint(self) -> str:
+        return self.memory.fingerprint
+
+    def encode(self, texts: Any) -> dict[str, Encoded]:
+        return {"layer": self.memory.hidden(texts)}
+
+
+def lighten(pipe: Any) -> None:
+    """Run the denoiser alone in bfloat16; texts, latents and the scheduler stay in float32."""
+    unet = pipe.unet.to(torch.bfloat16)
+    forward = unet.forward
+
+    def cast(sample: Any, timestep: Any, encoder_hidden_states: Any, **rest: Any) -> Any:
+        context = encoder_hidden_states.bfloat16()
+        return (forward(sample.bfloat16(), timestep, context, **rest)[0].float(),)
+
+    unet.forward = cast
 
 
 class World:
@@ -131,9 +151,10 @@ class World:
         self.pipe = StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float32)
         self.pipe.scheduler = DPMSolverMultistepScheduler.from_config(self.pipe.scheduler.config)
         self.pipe.set_progress_bar_config(disable=True)
-        self.encoder = Remembering(PipelineEncoder(self.pipe, batch=64))
-        self.hidden = Remembering(HiddenEncoder(self.pipe, batch=64))
+        self.encoder = Remembering(self.pipe)
+        self.hidden = Hidden(self.encoder)
         self.gram = gram(ports(self.pipe)["context"])
+        lighten(self.pipe)
         self.judge = AutoModelForImageClassification.from_pretrained(judge, dtype=torch.float32)
         processor = json.loads((judge / "preprocessor_config.json").read_text())
         self.size = processor["size"]["height"]
@@ -165,11 +186,8 @@ class World:
         x = torch.nn.functional.interpolate(x, size=self.size, mode="bilinear", antialias=True)
         return torch.cat([self.judge(part).logits for part in x.split(64)]).numpy()
 
-    def hit(self, scores: np.ndarray, label: str, kind: str) -> bool:
+    def hit(self, scores: np.ndarray, label: str) -> bool:
         number = self.labels.index(label)
-        if kind == "scene":  # two objects: the asked one among the first two
-            masked = np.where(self.groups["object"], scores, -np.inf)
-            return number in np.argsort(-masked)[:2]
         group = self.groups["style" if label.startswith("style ") else "object"]
         return int(np.argmax(np.where(group, scores, -np.inf))) == number
 
@@ -256,9 +274,9 @@ def measure(world: World, prompts: list[Prompt], plain: np.ndarray | None) -> tu
     pictures = world.draw(prompts)
     scores = world.scores(pictures)
     row: dict[str, Any] = {}
-    for kind in ("erased", "retained", "japanese", "scene"):
+    for kind in ("erased", "retained", "japanese"):
         own = [i for i, p in enumerate(prompts) if p.kind == kind]
-        hits = sum(world.hit(scores[i], prompts[i].label, kind) for i in own)
+        hits = sum(world.hit(scores[i], prompts[i].label) for i in own)
         found = wilson(hits, len(own))
         low, high = found.low, found.high
         row[kind] = {"hits": hits, "n": len(own), "low": low, "high": high}
@@ -280,9 +298,9 @@ def show(cell: dict) -> str:
 
 def table(results: list[dict]) -> str:
     lines = [
-        "| task | system | form | erased % ↓ | retained % ↑ | Japanese leak % ↓ | scene % ↑ "
+        "| task | system | form | erased % ↓ | retained % ↑ | Japanese leak % ↓ "
         "| distance ↓ | harmonic ↑ | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         base = next(x for x in results if x["task"] == r["task"] and x["system"] == "none")
@@ -291,7 +309,7 @@ def table(results: list[dict]) -> str:
             share(r["retained"]) / max(share(base["retained"]), 1e-9),
         )
         harmonic = 2 * gone * kept / (gone + kept) if gone + kept else 0.0
-        cells = [show(r[k]) for k in ("erased", "retained", "japanese", "scene")]
+        cells = [show(r[k]) for k in ("erased", "retained", "japanese")]
         distance = f"{r['distance']:.3f}" if "distance" in r else "–"
         lines.append(
             f"| {r['task']} | {r['system']} | {r['form']} | {' | '.join(cells)} | {distance} "
@@ -345,12 +363,12 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, default=bundled.folder("judge"))
     parser.add_argument("--concepts", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs/editing/world"))
-    parser.add_argument("--counts", type=int, nargs="*", default=[1, 10, 50, 100])
+    parser.add_argument("--counts", type=int, nargs="*", default=[100, 10, 50, 1])
     parser.add_argument("--styles", type=int, nargs="*", default=[1, 3])
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS))
     parser.add_argument("-n", type=int, default=48, help="prompts per column")
     parser.add_argument("--kept", type=int, default=173, help="concepts on the preserve list")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -363,13 +381,16 @@ def main() -> None:
     ]
     order = np.random.default_rng(args.seed).permutation(len(usable))
     ordered = sorted((usable[i] for i in order), key=lambda c: not c["restricted"])
-    captions = [f"{s} emoji of {article(c['en'])}" for c in usable for s in STYLES[:3]]
+    captions = [
+        f"{STYLES[k % 6]} emoji of {article(usable[i]['en'])}"
+        for i in range(len(usable))
+        for k in (i, i + 3)
+    ]
     captions += [c["ja"] for c in usable]
     captions += [
         f"{article(a['en'])} next to {article(b['en'])} on a blue background"
         for a, b in zip(usable, usable[37:] + usable[:37], strict=True)
     ]
-    prior = Prior.measure(world.encoder, captions, batch=256)
     for count in args.counts:
         erased, stay = ordered[:count], ordered[count:]
         gone = {c["en"] for c in erased} | {c["ja"] for c in erased}
@@ -383,7 +404,12 @@ def main() -> None:
         args.done += run_task(world, f"{count} concepts", prompts, erased, kept, args)
     for count in args.styles:
         gone_styles, other = list(STYLES[:count]), list(STYLES[count:])
-        kept = Kept(texts=tuple(other), prior=prior, captions=())
+        quiet = [c for c in captions if not any(style in c for style in gone_styles)]
+        kept = Kept(
+            texts=tuple(other),
+            captions=tuple(quiet[:: max(1, len(quiet) // 400)]),
+            prior=Prior.measure(world.encoder, quiet, batch=256),
+        )
         prompts = style_prompts(gone_styles, other, ordered, args.n)
         erased = [{"en": style, "ja": style} for style in gone_styles]
         args.done += run_task(world, f"{count} styles", prompts, erased, kept, args)

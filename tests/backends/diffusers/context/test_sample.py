@@ -49,3 +49,9 @@ def test_the_loop_runs_on_a_pipeline(families: dict[str, Any]) -> None:
     loop = Loop(wanted={"gender": {"man": 0.5, "woman": 0.5}}, batch=4, rounds=2)
     (found,) = loop.run(["cat"], draw)
     assert found.total == pytest.approx(8)
+
+
+def test_values_stand_for_the_forms_they_are_given(families: dict[str, Any]) -> None:
+    draw = PipelineDraw(pipe=families["sd"], judge=Bright(), forms={"woman": "woman {}"})
+    edit = draw.edit({"cat": {"woman": 0.3, "toy": 0.1}})
+    assert edit.recipe["targets"][0]["attributes"] == {"woman {}": 0.3, "toy": 0.1}
