@@ -27,12 +27,11 @@ def commands() -> list[tuple[str, ...]]:
     """Every command line that has a help page: the program, its commands, their sub-commands."""
     from tadasu.cli.app import build
 
-    root = typer.main.get_command(build())
-    found: list[tuple[str, ...]] = [()]
-    for name, command in getattr(root, "commands", {}).items():
-        found.append((name,))
-        found += [(name, nested) for nested in getattr(command, "commands", {})]
-    return found
+    def below(words: tuple[str, ...], command: object) -> list[tuple[str, ...]]:
+        nested = getattr(command, "commands", {})
+        return [words, *(line for n, c in nested.items() for line in below((*words, n), c))]
+
+    return below((), typer.main.get_command(build()))
 
 
 def help_of(words: tuple[str, ...]) -> str:

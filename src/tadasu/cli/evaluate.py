@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tadasu.cli import evaluate_label
 from tadasu.cli.output import messages, print_json, results, table
 from tadasu.errors import BadInput, shown
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(evaluate_label.app, name="label")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Folder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
@@ -156,7 +158,9 @@ def suites_(
                 {
                     "id": suite.id,
                     "prompts": len(suite.prompts),
-                    "measures": sorted({m for p in suite.prompts for m in suite.measured_on(p)}),
+                    "measures": sorted(
+                        {str(m) for p in suite.prompts for m in suite.measured_on(p)}
+                    ),
                     "about": suite.about,
                     "source": suite.source,
                     "hash": suite.hash,
@@ -167,7 +171,7 @@ def suites_(
         return
     listed = table("suite", "prompts", "measures", "about", "source")
     for suite in found:
-        measures = sorted({m for p in suite.prompts for m in suite.measured_on(p)})
+        measures = sorted({str(m) for p in suite.prompts for m in suite.measured_on(p)})
         count = f"{len(suite.prompts):,}"
         listed.add_row(suite.id, count, ", ".join(measures), suite.about, suite.source)
     results().print(listed)

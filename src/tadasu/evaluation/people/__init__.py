@@ -1,0 +1,1 @@
+"""What people say about pictures: tasks out, answers in, agreement and judge cards from them."""
