@@ -201,7 +201,8 @@ class Probe:
             return ((base - own) * (base + own - 2 * target)).flatten(1).mean(1)
         change, lack = (own - base).flatten(1), (target - base).flatten(1)
         size = change.norm(dim=1) * lack.norm(dim=1)
-        return (change * lack).sum(1) / size.clamp_min(1e-20)
+        cosine: Tensor = (change * lack).sum(1) / size.clamp_min(1e-20)
+        return cosine
 
     def _text(self, block: Block) -> str:
         return block.text if self.plan.named else ""

@@ -333,8 +333,11 @@ def _added(layer: nn.Module, change: Tensor) -> Callable[[Tensor], Tensor]:
 
     def forward(x: Tensor) -> Tensor:
         if isinstance(layer, nn.Conv2d):
-            return own(x) + layer._conv_forward(x, change, None)
-        return own(x) + nn.functional.linear(x, change)
+            more: Tensor = layer._conv_forward(x, change, None)
+        else:
+            more = nn.functional.linear(x, change)
+        plain: Tensor = own(x)
+        return plain + more
 
     return forward
 
@@ -344,7 +347,7 @@ def _forward(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[
     """Another forward for one layer; afterwards the one before is back."""
     before = vars(layer).get("forward")
     try:
-        layer.forward = forward  # type: ignore[assignment,method-assign]
+        layer.forward = forward
         yield
     finally:
         vars(layer).pop("forward", None)
@@ -416,7 +419,7 @@ def _plain_attention(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer, own in fused:
-            layer.processor = own  # type: ignore[assignment]
+            layer.processor = own
 
 
 @dataclass(eq=False)
