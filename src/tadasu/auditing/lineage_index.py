@@ -173,6 +173,8 @@ class Index:
         Raises:
             BadFile: when it is none, or of another version.
         """
+        if not Path(path).exists():
+            raise BadFile(f"There is no index of known files at {path}.")
         file = open_file(path, Limits(values=2**34))
         if file.metadata.get("kind") != KIND:
             raise BadFile(f"{path} is no index of known files.")

@@ -28,6 +28,7 @@ COMMANDS: tuple[str, ...] = (
     "judge",
     "audit",
     "concepts",
+    "known",
     "edit",
     "align",
     "calibrate",
