@@ -23,6 +23,20 @@ MAX_ROUNDS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
+class Aligning:
+    """An answer that was put together from sentences.
+
+    Attributes:
+        text: the answer with its prefix; only the prefix when no candidate was taken.
+        finding: what the evaluator of candidates said about the whole answer; None when no
+            candidate was taken.
+    """
+
+    text: str
+    finding: Finding | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BestOfN:
     """How deep alignment draws and chooses.
 
@@ -54,7 +68,9 @@ class BestOfN:
                 "n and sentence_tokens must be at least 1, alpha at least 0, temperature above 0."
             )
 
-    def run(self, parts: Parts, case: Case, journal: Journal, *, prefix: str, resume: Any) -> str:
+    def run(
+        self, parts: Parts, case: Case, journal: Journal, *, prefix: str, resume: Any
+    ) -> Aligning:
         """The best answer that begins with the prefix.
 
         Args:
@@ -65,34 +81,37 @@ class BestOfN:
             resume: where the conversation can be gone on with; None to read it again.
 
         Returns:
-            The answer with its prefix; only the prefix when all first candidates were flagged.
+            The answer with its prefix, and what was said about it when it was chosen.
         """
-        text, used = prefix, 0
+        text, used, finding = prefix, 0, None
         for sentence in range(1, MAX_ROUNDS + 1):
-            request = Request(
-                messages=case.messages,
-                prefill=text,
-                n=self.n,
-                sampling=Sampling(
-                    temperature=self.temperature,
-                    top_k=self.top_k,
-                    seed=None if case.seed is None else case.seed + sentence,
-                ),
-                until=self.until,
-                max_tokens=min(self.sentence_tokens, case.max_tokens - used),
-                timeout=journal.left(),
-                resume=resume,
-            )
+            request = self._request(case, journal, sentence, text, used, resume)
             reply = journal.ask(parts.engine, "candidates", request)
-            made = self._round(parts, case, journal, sentence, text, reply.continuations)
+            made, findings = self._round(parts, case, journal, sentence, text, reply.continuations)
             journal.rounds.append(made)
             if made.chosen is None:
                 break
-            winner = reply.continuations[made.chosen]
+            winner, finding = reply.continuations[made.chosen], findings[made.chosen]
             text, resume, used = text + winner.text, winner.resume, used + winner.tokens
             if winner.finish == "end" or used >= case.max_tokens:
                 break
-        return text.strip()
+        return Aligning(text=text.strip(), finding=finding)
+
+    def _request(
+        self, case: Case, journal: Journal, sentence: int, text: str, used: int, resume: Any
+    ) -> Request:
+        """Asks for the candidates of one sentence."""
+        seed = None if case.seed is None else case.seed + sentence
+        return Request(
+            messages=case.messages,
+            prefill=text,
+            n=self.n,
+            sampling=Sampling(temperature=self.temperature, top_k=self.top_k, seed=seed),
+            until=self.until,
+            max_tokens=min(self.sentence_tokens, case.max_tokens - used),
+            timeout=journal.left(),
+            resume=resume,
+        )
 
     def _round(
         self,
@@ -102,13 +121,13 @@ class BestOfN:
         sentence: int,
         text: str,
         candidates: Sequence[Continuation],
-    ) -> Round:
+    ) -> tuple[Round, list[Finding]]:
         """Scores the candidates of one sentence and chooses."""
         ended = any(each.finish == "end" for each in candidates)
         asks = self.alpha > 0 and parts.images is not None and sentence > 1 and not ended
         weight = self.alpha / sentence if asks else 0.0
         with journal.timed("evaluate candidates"):
-            findings = self._findings(parts, text, candidates)
+            findings = self._findings(parts, case, text, candidates)
             fits: Sequence[float | None] = [None] * len(candidates)
             if asks and parts.images is not None:
                 said = [each.text for each in candidates]
@@ -133,17 +152,21 @@ class BestOfN:
         if not usable and not self.stop_before_flagged:
             raise RunFailed("No candidate could be scored, so none can be chosen.")
         best = max(usable, key=lambda place: scored[place].score or 0.0) if usable else None
-        return Round(sentence=sentence, weight=weight, candidates=tuple(scored), chosen=best)
+        made = Round(sentence=sentence, weight=weight, candidates=tuple(scored), chosen=best)
+        return made, findings
 
     def _findings(
-        self, parts: Parts, text: str, candidates: Sequence[Continuation]
+        self, parts: Parts, case: Case, text: str, candidates: Sequence[Continuation]
     ) -> list[Finding]:
         """Scores of the whole answers so far, each with one candidate."""
         check = parts.answer_check()
         if parts.candidates is not None:
             check = TextCheck(evaluator=parts.candidates, threshold=check.threshold)
-        exchanges = [Exchange(answer=(text + each.text).strip()) for each in candidates]
-        return check.examine("candidate", exchanges)
+        exchanges = [
+            Exchange(question=case.question, answer=(text + each.text).strip())
+            for each in candidates
+        ]
+        return check.examine("deep", exchanges)
 
 
 def safety(finding: Finding) -> float | None:

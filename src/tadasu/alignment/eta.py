@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from tadasu.alignment.deep import BestOfN
+from tadasu.alignment.deep import Aligning, BestOfN
 from tadasu.alignment.engine import Engine, Request
 from tadasu.alignment.evaluators.cosine import PRE_THRESHOLD, ImageTextCosine
 from tadasu.alignment.evaluators.evaluator import ImageCheck, TextCheck
@@ -132,13 +132,12 @@ class EvaluatingThenAligning:
             if not self._fails(parts, case, journal, "shallow", text):
                 return Outcome(text=text, action=Action.ALIGNED)
         if self.level in ("deep", "auto"):
-            text = self.best_of.run(parts, case, journal, prefix=prefix, resume=resume)
-            journal.drafts["deep"] = text
-            said_nothing = text.strip() == prefix.strip()
-            if said_nothing and self.best_of.stop_before_flagged:
+            made = self.best_of.run(parts, case, journal, prefix=prefix, resume=resume)
+            journal.drafts["deep"] = made.text
+            if made.finding is None:
                 journal.path.append("every first sentence is flagged")
-            elif not self._fails(parts, case, journal, "deep", text):
-                return Outcome(text=text, action=Action.ALIGNED)
+            elif not self._deep_fails(parts, case, journal, made):
+                return Outcome(text=made.text, action=Action.ALIGNED)
         journal.path.append("the policy's refusal")
         return REFUSED
 
@@ -182,12 +181,18 @@ class EvaluatingThenAligning:
 
     def _fails(self, parts: Parts, case: Case, journal: Journal, stage: str, text: str) -> bool:
         """Whether an aligned answer is still flagged; without a final check it never is."""
-        if not self.final_check and stage == self.level:
+        if not self.final_check and stage in (self.level, "deep"):
             journal.path.append(f"the {stage} answer is released unexamined")
             return False
         said = flagged(parts.answer_check(), journal, stage=stage, question=case.question,
                        answer=text)  # fmt: skip
         return _said(journal, f"{stage} answer", said)
+
+    def _deep_fails(self, parts: Parts, case: Case, journal: Journal, made: Aligning) -> bool:
+        """The same for an answer that was chosen by the check itself: it is not asked again."""
+        if self.final_check and parts.candidates is None and made.finding is not None:
+            return _said(journal, "deep answer", journal.found([made.finding]))
+        return self._fails(parts, case, journal, "deep", made.text)
 
 
 def published(engine: Engine, clip: ImageTextEncoder, reward: RewardNetwork) -> Parts:

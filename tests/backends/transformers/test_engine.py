@@ -201,6 +201,14 @@ def test_sentences_stop_generation(llava: TransformersEngine, monkeypatch: Any) 
         Request(messages=ask(), n=6, sampling=DRAW, until="sentence", max_tokens=60)
     )
     assert any(each.finish == "sentence" for each in reply.continuations)
+    assert len({each.tokens for each in reply.continuations}) > 1
+    for each in reply.continuations:
+        state = each.resume
+        if state is not None:  # nothing that pads shorter rows is kept
+            assert 3 not in state.ids
+            assert len(state.ids) == len(state.conversation.ids) + each.tokens
+            said = llava.processor.tokenizer.decode(state.ids[len(state.conversation.ids) :])
+            assert said == each.text == state.text
     for each in reply.continuations:
         if each.finish == "sentence":
             assert sentence_end(each.text) == len(each.text)

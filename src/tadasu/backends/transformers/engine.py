@@ -129,7 +129,11 @@ class TransformersEngine:
         decoder = Decoder(self.processor.tokenizer, ids)
         stop = Stop(decoder, start=len(ids), until=request.until, deadline=deadline)
         made = self._generate(request, talk, ids, state, limit, stop)
-        rows = made.sequences[:, len(ids) :].tolist()
+        rows = [
+            stop.real(place, row)
+            for place, row in enumerate(made.sequences[:, len(ids) :].tolist())
+        ]
+        rows = [rows[place % len(rows)] for place in range(request.n)]  # greedy ones are equal
         continuations = tuple(
             self._continuation(request, talk, ids, row, place, decoder, made if keeps else None)
             for place, row in enumerate(rows)
@@ -208,8 +212,6 @@ class TransformersEngine:
                 generation_config=self._config(request.sampling, limit, many),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
-        if len(made.sequences) != request.n:  # greedy continuations of one conversation are equal
-            made.sequences = made.sequences.repeat(request.n, 1)
         return made
 
     def _config(self, sampling: Sampling, limit: int, many: int) -> Any:
@@ -218,13 +220,17 @@ class TransformersEngine:
         own = self.model.generation_config
         ends = self._ends()
         pad = own.pad_token_id if own.pad_token_id is not None else ends[0]
-        draws = sampling.temperature > 0
+        draws: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            draws = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_k": sampling.top_k,
+                "top_p": 1.0,
+            }
         return GenerationConfig(
+            **draws,
             max_new_tokens=limit,
-            do_sample=draws,
-            temperature=sampling.temperature if draws else 1.0,
-            top_k=sampling.top_k,
-            top_p=1.0,
             num_return_sequences=many,
             eos_token_id=ends,
             pad_token_id=pad,

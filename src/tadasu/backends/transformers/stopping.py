@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from tadasu.alignment.engine import Until
 
 
+#: What a token must hold for a sentence to end with it; ``\ufffd`` is a part of a character.
+MARKS = (*".?!…。！？｡．\n", "\ufffd")
+#: A full stop behind a digit ends a sentence only when the next token is there.
+LOOK_BACK = 3
+
+
 class Decoder:
     """Text of tokens that follow other tokens, with the space between them.
 
@@ -24,8 +30,19 @@ class Decoder:
 
     def __init__(self, tokenizer: Any, before: list[int]) -> None:
         self._tokenizer = tokenizer
+        self._known: dict[int, bool] = {}
         self._context = before[-4:]
         self._base = self._decode(self._context)
+
+    def may_end(self, ids: list[int]) -> bool:
+        """Whether a sentence can have ended within the last tokens; decoding all takes longer."""
+        return any(self._marks(token) for token in ids[-LOOK_BACK:])
+
+    def _marks(self, token: int) -> bool:
+        """Whether a token holds a mark that ends sentences, or a part of a character."""
+        if token not in self._known:
+            self._known[token] = any(mark in self._decode([token]) for mark in MARKS)
+        return self._known[token]
 
     def __call__(self, ids: list[int]) -> str:
         """The text of new tokens; characters that are not complete yet are left out."""
@@ -68,6 +85,7 @@ class Stop:
     ) -> None:
         self._decoder, self._start = decoder, start
         self._until, self._deadline = until, deadline
+        self._stopped: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         """Which rows stop."""
@@ -77,8 +95,20 @@ class Stop:
             raise RunFailed("The engine did not finish within its time.")
         done = [False] * len(input_ids)
         if self._until != "end":
-            done = [self._complete(row) for row in input_ids[:, self._start :].tolist()]
+            rows = input_ids[:, self._start :].tolist()
+            done = [self._stops(place, row) for place, row in enumerate(rows)]
         return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
 
+    def real(self, place: int, row: list[int]) -> list[int]:
+        """A row without what pads it after it stopped."""
+        return row[: self._stopped.get(place, len(row))]
+
+    def _stops(self, place: int, row: list[int]) -> bool:
+        if place not in self._stopped and self._complete(row):
+            self._stopped[place] = len(row)
+        return place in self._stopped
+
     def _complete(self, row: list[int]) -> bool:
+        if not self._decoder.may_end(row):
+            return False
         return boundary(self._decoder(row), self._until, finished=False) is not None
