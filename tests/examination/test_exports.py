@@ -91,6 +91,7 @@ def test_the_page_says_it_in_two_languages_and_blurs(tmp_path: Path, own: bank.B
     assert 'aria-pressed="false"' in page
     assert "http" not in page.split("<body>")[1]
     assert "Truncated." in page
+    assert "この概念の画像を明らかによく予測します" in page
     assert page.index("dagger") < page.index("fine.safetensors")
 
 

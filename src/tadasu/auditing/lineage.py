@@ -1,4 +1,4 @@
-"""Lineage: is this file a known one, saved again, rescaled, re-ranked, cast or merged?
+"""Lineage: whether a file is a known one, saved again, rescaled, re-ranked, cast or merged.
 
 Platforms recognise a banned file by the hash of its bytes, which any re-save changes. Here a file
 is known by a sketch of the change it makes: for each weight the numbers ``lᵢᵀ ΔW rᵢ`` with fixed

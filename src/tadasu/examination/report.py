@@ -80,7 +80,18 @@ def _told(finding: Finding) -> dict[str, Any]:
         }
         for name, share in _grouped(finding.layers).items()
     ]
-    return {"finding": finding, "layers": layers}
+    return {"finding": finding, "layers": layers, "reason": (finding.reason, _japanese(finding))}
+
+
+def _japanese(finding: Finding) -> str:
+    """The reason for Japanese readers; what a reader of files said stays as it is."""
+    if finding.stage == "lineage":
+        return f"既知のファイルの複製・派生・合成です。{finding.reason}"
+    if finding.conclusion == "present":
+        return "元のモデルより、この概念の画像を明らかによく予測します。"
+    if finding.conclusion == "undecided":
+        return "画像によって結果が分かれます。人の確認が必要です。"
+    return f"検査できませんでした。{finding.reason}"
 
 
 def _notes(findings: Sequence[Finding]) -> list[str]:
