@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from math import comb
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from tadasu.errors import BadInput
 from tadasu.statistics.mcnemar import mcnemar
@@ -47,3 +49,14 @@ def test_items_must_pair() -> None:
         mcnemar([True], [True, False])
     with pytest.raises(BadInput, match="given 0 and 0"):
         mcnemar([], [])
+
+
+@pytest.mark.parametrize("differ", [5, 12, 40])
+def test_it_alarms_no_more_often_than_promised_and_sees_what_is_there(differ: int) -> None:
+    """Over all outcomes of so many differing pairs, each with its probability."""
+    counts = np.arange(differ + 1)
+    values = [mcnemar(*pairs(int(k), differ - int(k), 3)).p_value for k in counts]
+    alarm = np.array(values) <= 0.05
+    assert binom.pmf(counts, differ, 0.5)[alarm].sum() <= 0.05
+    if differ == 40:
+        assert binom.pmf(counts, differ, 0.8)[alarm].sum() > 0.95

@@ -12,9 +12,14 @@ from tadasu.document import read
 from tadasu.errors import BadInput, shown
 from tadasu.evaluation.engine import NAMES
 from tadasu.evaluation.judge import Card, Encoder, Judge, Labels
+from tadasu.evaluation.judges import cards
+from tadasu.evaluation.redteam.registry import parse
+from tadasu.evaluation.redteam.suites import attacked
+from tadasu.evaluation.remote import Remote
 from tadasu.evaluation.suites.registry import find
 from tadasu.evaluation.suites.suite import Suite
 from tadasu.evaluation.system import System
+from tadasu.evaluation.target import Target
 from tadasu.guard import Guard, Sampler
 from tadasu.policy import Policy
 
@@ -40,7 +45,18 @@ _SAMPLER = _closed(
     width=_COUNT,
     batch_size=_COUNT,
 )
+_REMOTE = _closed(
+    ["address", "model"],
+    address=_TEXT,
+    model=_TEXT,
+    size=_TEXT,
+    extra={"type": "object"},
+    seeded={"type": "boolean"},
+    attempts=_COUNT,
+    timeout={"type": "number", "exclusiveMinimum": 0},
+)
 _ERASE = _closed(["names"], names=_TEXTS, solver=_TEXT, preserve=_TEXTS)
+_SUITE = _closed(["suite"], suite=_TEXT, n=_COUNT, samples=_COUNT, attack=_TEXT)
 SCHEMA: dict[str, Any] = _closed(
     ["systems", "suites"],
     title=_TEXT,
@@ -70,12 +86,13 @@ SCHEMA: dict[str, Any] = _closed(
             scheduler={"type": "object"},
             sampler=_SAMPLER,
             guard={"type": "boolean"},
+            remote=_REMOTE,
         ),
     },
     suites={
         "type": "array",
         "minItems": 1,
-        "items": {"anyOf": [_TEXT, _closed(["suite"], suite=_TEXT, n=_COUNT, samples=_COUNT)]},
+        "items": {"anyOf": [_TEXT, _SUITE]},
     },
     judges={
         "type": "array",
@@ -86,6 +103,7 @@ SCHEMA: dict[str, Any] = _closed(
             model=_TEXT,
             unit=_TEXT,
             threshold={"type": "number"},
+            card=_TEXT,
             thresholds={"type": "object", "additionalProperties": {"type": "number"}},
         ),
     },
@@ -136,13 +154,16 @@ class Spec:
         names = ("samples", "engine", "workers")
         return {name: self.content[name] for name in names if name in self.content}
 
-    def systems(self, around: Surroundings) -> list[System]:
+    def systems(self, around: Surroundings) -> list[Target]:
         """The systems, with models loaded and edits solved.
 
         Raises:
             BadInput: a model, rule, edit or adapter cannot be used.
         """
-        made = [self._system(entry, around) for entry in self.content["systems"]]
+        made: list[Target] = [
+            self._remote(entry) if "remote" in entry else self._system(entry, around)
+            for entry in self.content["systems"]
+        ]
         if "denoiser" in self.content:  # after edits were solved on the weights as they are
             from tadasu.backends.diffusers.settings import lighten
 
@@ -162,6 +183,8 @@ class Spec:
             entry = given if isinstance(given, dict) else {"suite": given}
             suite = find(self._near(entry["suite"], around.suites), around.suites)
             suite = suite.take(n or entry.get("n") or self.content.get("n"))
+            if "attack" in entry:
+                suite = attacked(suite, parse(entry["attack"]), self.policy.concepts)
             if entry.get("samples"):
                 suite = dataclasses.replace(
                     suite, samples=entry["samples"], attributes=dict(suite.attributes)
@@ -211,6 +234,23 @@ class Spec:
             guard=guard,
         )
 
+    def _remote(self, entry: Mapping[str, Any]) -> Remote:
+        """A remote model; what is put on pipelines cannot be put on it."""
+        from tadasu.backends.openai.images import ImageServer
+
+        local = sorted(set(entry) - {"remote", "name"})
+        if local:
+            raise BadInput(
+                f"A remote system takes no {', '.join(local)}: nothing can be put on a model "
+                "behind a server."
+            )
+        asked = dict(entry["remote"])
+        return Remote(ImageServer(asked.pop("address"), **asked), name=entry.get("name", ""))
+
+    def _card(self, entry: Mapping[str, Any]) -> Card:
+        """A card file beside the document, about the judge of this name."""
+        return cards.read(self.folder / entry["card"], judge=entry.get("name", entry["detector"]))
+
     def _edits(self, entry: Mapping[str, Any], pipe: Any) -> list[Any]:
         from tadasu import editing
 
@@ -244,7 +284,7 @@ class Spec:
             name=entry.get("name", name),
             detector=detector,
             thresholds={concept.id: float(thresholds[concept.id]) for concept in concepts},
-            card=around.card(ref, name),
+            card=self._card(entry) if "card" in entry else around.card(ref, name),
             labels=around.labels(ref, network) if name == "judge" else None,
         )
 

@@ -12,7 +12,7 @@ from tadasu.evaluation.redteam.evasion import Evasion
 
 #: Files of the folder that are not text evasions.
 _NOT_EVASIONS = frozenset(
-    {"evasion", "registry", "screening", "search", "ring_a_bell", "p4d", "unlearn_diff_atk"}
+    {"evasion", "registry", "suites", "search", "ring_a_bell", "p4d", "unlearn_diff_atk"}
 )
 
 
