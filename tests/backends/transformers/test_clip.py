@@ -160,3 +160,20 @@ def test_other_models_are_refused(tmp_path: Path, folder: Path) -> None:
     CLIPImageProcessorPil.from_pretrained(folder).save_pretrained(tmp_path)
     with pytest.raises(BadFile, match="is a ViTModel, not a CLIP"):
         ClipEncoder(str(tmp_path))
+
+
+def test_patches_lie_in_the_space_of_the_texts(folder: Path) -> None:
+    encoder = ClipEncoder(str(folder))
+    before = encoder.content
+    patches = encoder.encode_patches(pictures()[0])
+    assert patches.shape == (4, 8)  # 16 pixels in patches of 8
+    model = CLIPModel.from_pretrained(folder).eval()
+    prepare = CLIPImageProcessorPil.from_pretrained(folder)
+    with torch.no_grad():
+        states = model.vision_model(
+            prepare(pictures()[:1], return_tensors="pt")["pixel_values"]
+        ).last_hidden_state[0, 3]
+        expected = model.visual_projection(model.vision_model.post_layernorm(states))
+    assert patches[2] == pytest.approx(expected.numpy(), abs=1e-5)
+    encoder.encode_texts(["a candidate of very many words " * 50])
+    assert encoder.content == before  # the published code resized CLIP's token table

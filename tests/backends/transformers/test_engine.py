@@ -287,3 +287,16 @@ def test_folders_that_hold_no_model(
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingPart, match=r"tadasu\[diffusers\]"):
         TransformersEngine(str(vlm("llava")))
+
+
+def test_several_pictures_in_one_conversation(llava: TransformersEngine) -> None:
+    """A script of the published code hands over a tuple of pictures and breaks."""
+    red, blue = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
+    messages = (
+        Message(text="Look.", images=(red, blue)),
+        Message(role="assistant", text="I see."),
+        Message(text="And now?", images=(red,)),
+    )
+    reply = llava.generate(Request(messages=messages, n=2, sampling=DRAW, max_tokens=3))
+    assert len(reply.continuations) == 2
+    assert llava.generate(Request(messages=ask(), max_tokens=3)).prompt_tokens < reply.prompt_tokens
