@@ -58,6 +58,18 @@ def nested(depth: int) -> bytes:
     return b"\x80\x02)" + b"\x85" * depth + b"."
 
 
+def laughs(depth: int, width: int) -> bytes:
+    """A map of one map in many places, of one map in many places, …"""
+    program = b"\x80\x02}q\x00"
+    for level in range(depth):
+        items = b"".join(
+            b"X" + struct.pack("<I", 3) + b"%03d" % at + b"h" + bytes([level])
+            for at in range(width)
+        )
+        program += b"}q" + bytes([level + 1]) + b"(" + items + b"u"
+    return program + b"."
+
+
 CASES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "empty"),
     "short": (b"1234", "too short"),
@@ -98,6 +110,14 @@ CASES: dict[str, tuple[bytes, str]] = {
         "may be a zip bomb",
     ),
     "damaged zip": (b"PK\x03\x04" + bytes(200), "damaged zip"),
+    "long name": (header({"a_" * 10**6: entry(0, 4)}, bytes(4)), "name has 2,000,000 characters"),
+    "long number": (
+        header(
+            {f"diffusion_model.input_blocks.{'9' * 400}.0.x.lora_up.weight": entry(0, 4)}, bytes(4)
+        ),
+        "None of its 1 tensors",
+    ),
+    "unfolding": (zipped(laughs(5, 200)), "unfolds into more than"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(40), "picture without an embedding"),
 }
 

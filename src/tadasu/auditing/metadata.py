@@ -12,11 +12,14 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 #: Longest text that is kept of one claim, in characters.
 LONGEST = 300
 #: Most tags that are kept, the most frequent first.
 MOST_TAGS = 200
+#: Most claims that are kept.
+MOST_CLAIMS = 500
 #: Longest JSON that is parsed, in characters; beyond it the claim is dropped.
 LONGEST_JSON = 8_000_000
 
@@ -82,7 +85,8 @@ def clean(text: object, limit: int = LONGEST) -> str:
 
 def parse(raw: Mapping[str, str]) -> Metadata:
     """The claims of a safetensors ``__metadata__`` block (or of a configuration beside it)."""
-    claims = {clean(key, 100): clean(value) for key, value in raw.items() if not _is_long(key)}
+    few = dict(islice(raw.items(), MOST_CLAIMS))
+    claims = {clean(key, 100): clean(value) for key, value in few.items() if not _is_long(key)}
     base = _first(raw, "modelspec.architecture", "ss_sd_model_name", "ss_base_model_version")
     return Metadata(
         title=_first(raw, "modelspec.title", "ss_output_name", "name", "title"),
@@ -97,11 +101,11 @@ def parse(raw: Mapping[str, str]) -> Metadata:
         ),
         hashes={
             clean(key, 100): clean(value, 128)
-            for key, value in raw.items()
+            for key, value in few.items()
             if "hash" in key.lower()
         },
         claims=claims,
-        dropped=tuple(clean(key, 100) for key in raw if _is_long(key)),
+        dropped=tuple(clean(key, 100) for key in few if _is_long(key)),
     )
 
 

@@ -115,7 +115,7 @@ def _flux(name: str) -> list[Place]:
         return [("transformer", _FLUX_SINGLES[name], (), 1)]
     if name == "final_layer.adaLN_modulation.1":  # (shift, scale) there, (scale, shift) here
         return [("transformer", "norm_out.linear", ((1, 2), (0, 1)), 2)]
-    match = re.fullmatch(r"(double|single)_blocks\.(\d+)\.(.+)", name)
+    match = re.fullmatch(r"(double|single)_blocks\.(\d{1,4})\.(.+)", name)
     if match is None:
         return []
     kind, number, rest = match.groups()
@@ -146,7 +146,7 @@ def _flux_single(stem: str, rest: str) -> list[Place]:
 
 
 def _sd3(name: str) -> list[Place]:
-    match = re.fullmatch(r"joint_blocks\.(\d+)\.(.+)", name)
+    match = re.fullmatch(r"joint_blocks\.(\d{1,4})\.(.+)", name)
     if match is None:
         return []
     stem, rest = f"transformer_blocks.{match[1]}", match[2]
@@ -158,7 +158,7 @@ def _sd3(name: str) -> list[Place]:
 
 
 def _open_clip(name: str) -> list[Place]:
-    match = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name)
+    match = re.fullmatch(r"transformer\.resblocks\.(\d{1,4})\.(.+)", name)
     if match is None:
         return []
     stem, rest = f"text_model.encoder.layers.{match[1]}", match[2]
@@ -173,7 +173,7 @@ def _unet(name: str, layers: int) -> str:
     for old, new in _UNET_SINGLES.items():
         if name == old:
             return new
-    match = re.fullmatch(r"(input_blocks|output_blocks)\.(\d+)\.(\d+)\.(.+)", name)
+    match = re.fullmatch(r"(input_blocks|output_blocks)\.(\d{1,4})\.(\d{1,4})\.(.+)", name)
     if match is not None:
         side, block, slot, rest = match[1], int(match[2]), int(match[3]), match[4]
         return (

@@ -30,14 +30,16 @@ class Limits:
         file: bytes of one file.
         header: bytes of a safetensors header, or of a pickle's program.
         tensors: tensors in one file.
+        name: characters of a tensor's name.
         values: values of one tensor, and of one base weight.
         loaded: bytes of all tensors of one adapter (whole checkpoints are read piece by piece).
         rank: inner size of a factored update.
     """
 
     file: int = 64 * 2**30
-    header: int = 32 * 2**20
+    header: int = 16 * 2**20
     tensors: int = 100_000
+    name: int = 512
     values: int = 2**28
     loaded: int = 8 * 2**30
     rank: int = 8192
@@ -200,6 +202,8 @@ def checked_shape(shape: object, name: str, limits: Limits) -> tuple[int, ...]:
     Raises:
         BadFile: for sizes that are no whole numbers from 0, more than 8, or too many values.
     """
+    if len(name) > limits.name:
+        raise BadFile(f"A tensor's name has {len(name):,} characters: {shown(name)}.")
     good = isinstance(shape, list | tuple) and len(shape) <= 8
     sizes = tuple(shape) if good and isinstance(shape, list | tuple) else ()
     if not good or not all(type(size) is int and size >= 0 for size in sizes):

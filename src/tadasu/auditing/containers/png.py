@@ -18,6 +18,8 @@ from tadasu.errors import BadFile
 
 PNG = b"\x89PNG\r\n\x1a\n"
 KEYWORD = b"sd-ti-embedding"
+#: Most chunks that are looked at; the text comes before the picture.
+MOST_CHUNKS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,9 @@ def read_png(plain: PlainFile, limits: Limits) -> PictureFile:
 def _chunks(plain: PlainFile, limits: Limits) -> Iterator[bytes]:
     """The data of every tEXt chunk."""
     at = len(PNG)
-    while at + 12 <= plain.size:
+    for _ in range(MOST_CHUNKS):
+        if at + 12 > plain.size:
+            return
         head = plain.read(at, 8)
         length = int.from_bytes(head[:4], "big")
         if head[4:] == b"tEXt":

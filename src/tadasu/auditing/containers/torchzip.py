@@ -13,7 +13,13 @@ import struct
 import zipfile
 from collections.abc import Iterator
 
-from tadasu.auditing.containers.file import Limits, OffsetFile, PlainFile, Stored
+from tadasu.auditing.containers.file import (
+    Limits,
+    OffsetFile,
+    PlainFile,
+    Stored,
+    checked_shape,
+)
 from tadasu.auditing.containers.pickle_machine import Saved, interpret
 from tadasu.errors import BadFile, shown
 
@@ -42,9 +48,10 @@ class TorchZipFile(OffsetFile):
         if length > limits.header:
             raise BadFile(f"Its pickle has {length:,} bytes; at most {limits.header:,} are read.")
         top = interpret(plain.read(offset, length), limits)
-        stored = {name: _place(name, saved, members, root) for name, saved in _tensors(_state(top))}
-        if len(stored) > limits.tensors:
-            raise BadFile(f"It has {len(stored):,} tensors; at most {limits.tensors:,} are read.")
+        stored: dict[str, Stored] = {}
+        for name, saved in _tensors(_state(top), limits):
+            checked_shape(saved.shape, name, limits)
+            stored[name] = _place(name, saved, members, root)
         return cls(plain=plain, stored=stored, metadata=_texts(top), container="torch")
 
 
@@ -120,13 +127,28 @@ def _state(top: object) -> object:
     return top["state_dict"] if isinstance(top, dict) and "state_dict" in top else top
 
 
-def _tensors(value: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Saved]]:
-    """Tensors in maps within maps, names joined by dots."""
-    if isinstance(value, Saved):
-        yield prefix or "tensor", value
-    elif isinstance(value, dict) and depth < DEEPEST:
-        for key, inner in value.items():
-            yield from _tensors(inner, f"{prefix}.{key}" if prefix else str(key), depth + 1)
+def _tensors(top: object, limits: Limits) -> Iterator[tuple[str, Saved]]:
+    """Tensors in maps within maps, names joined by dots.
+
+    Raises:
+        BadFile: when there are too many values. A pickle can name one map in many places, so that
+            a small file unfolds into a number without end.
+    """
+    waiting: list[tuple[str, object, int]] = [("", top, 0)]
+    seen = 0
+    while waiting:
+        prefix, value, depth = waiting.pop()
+        seen += 1
+        if seen > 4 * limits.tensors:
+            raise BadFile(f"Its pickle unfolds into more than {4 * limits.tensors:,} values.")
+        if isinstance(value, Saved):
+            yield prefix or "tensor", value
+        elif isinstance(value, dict) and depth < DEEPEST and len(prefix) <= limits.name:
+            waiting.extend(
+                (f"{prefix}.{key}" if prefix else str(key), inner, depth + 1)
+                for key, inner in reversed(value.items())
+                if isinstance(inner, Saved | dict)
+            )
 
 
 def _texts(top: object) -> dict[str, str]:

@@ -21,6 +21,8 @@ from tadasu.errors import BadFile, shown
 
 #: Files of this folder that are no format.
 CONTRACT = frozenset({"group"})
+#: Characters at a name's end in which its role is looked for.
+_LONGEST_TAIL = 64
 
 
 @cache
@@ -52,7 +54,7 @@ def role_of(key: str) -> tuple[str, str] | None:
     True
     """
     for pattern, role in _tails():
-        match = pattern.search(key)
+        match = pattern.search(key, max(0, len(key) - _LONGEST_TAIL))
         if match is not None:
             return key[: match.start()], role
     return None
