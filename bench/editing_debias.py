@@ -76,7 +76,6 @@ def gap_of(seen, kinds):
     for _ in range(1000):
         again = np.take_along_axis(seen, rng.integers(0, n, (jobs, n)), 1)
         draws.append(gaps(again, kinds))
-    # Resampling adds the noise of one more sample; it is taken off the bound and the mean alike.
     low, high = np.quantile(np.array(draws), [0.025, 0.975], axis=0)
     point = gaps(seen, kinds)
     names = ("mean", "noise_free")
@@ -106,12 +105,13 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("docs/editing/world"))
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--jobs", type=int, default=None, help="only the first few professions")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64, help="pictures drawn together")
     parser.add_argument("--look", type=int, default=16, help="pictures per profession and look")
     parser.add_argument("--most", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--step", type=float, default=0.8)
+    parser.add_argument("--spread", type=int, default=16, help="every how many-th label is kept")
     parser.add_argument("--solver", default="uce")
     parser.add_argument("--tones", action="store_true", help="balance skin tones as well")
     args = parser.parse_args()
@@ -135,7 +135,7 @@ def main():
         forms=FORMS,
         options=Options(
             solver=args.solver,
-            preserve=tuple(listed[::4]),
+            preserve=tuple(listed[:: args.spread]),
             reading=Reading(tokens="last+tail", templates=("a {}", "an {}")),
         ),
         steps=args.steps,
@@ -158,14 +158,15 @@ def main():
     result["pictures"] = sum(b.total for b in balances)
     result["states"] = {b.concept: b.state for b in balances}
     result["amounts"] = amounts
+    args.out.mkdir(parents=True, exist_ok=True)
+    name = "editing_debias_tones.json" if args.tones else "editing_debias.json"
+    (args.out / name).write_text(json.dumps(result, indent=1))
     edit = draw.edit(amounts, jobs) if amounts else None
     if edit is not None:
         with applied(world.pipe, edit.maps):
             result["after"] = summary(measured(world, jobs, args.n, 900_000), jobs)
         still = [job for job in jobs if job not in amounts]
         result["untouched"] = still
-    args.out.mkdir(parents=True, exist_ok=True)
-    name = "editing_debias_tones.json" if args.tones else "editing_debias.json"
     (args.out / name).write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
 

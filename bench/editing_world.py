@@ -44,6 +44,7 @@ from tadasu.statistics.intervals import wilson
 STYLES = ("noto", "blob", "flat", "fluent", "twemoji", "emojione")
 TEMPLATES = ("{}", "noto emoji of a {}", "a {} next to a book on a white background")
 ENDING = TEMPLATES[:2]
+SEVERAL = ("{}", "a {}", "noto emoji of a {}", "twemoji {}")
 OF_STYLES = ("{}", "{} emoji of a cat", "{} emoji of a book")
 PUBLISHED = ("uce:v1", "uce:v2", "rece", "speed", "cure")
 OURS = ("uce", "layer", "conditional")
@@ -216,8 +217,12 @@ def way(name: str, styles: bool) -> Way:
         return Way(solver.solve, solver.reading, languages=("en",))
     form = {"preserve_tokens": "last+tail", "templates": OF_STYLES if styles else TEMPLATES}
     tail = Reading(tokens="last+tail", **form)
-    if name in ("layer", "conditional"):
-        return Way(parse(name).solve, replace(tail, hidden=name == "layer"), None)
+    if name == "conditional":
+        return Way(parse(name).solve, tail, None)
+    if name == "layer":
+        form["templates"] = OF_STYLES if styles else SEVERAL
+        reading = Reading(tokens="last+tail", hidden=True, **form)
+        return Way(parse(name).solve, reading, None if styles else "")
     uce = parse("uce").solve
     ending = replace(tail, templates=OF_STYLES if styles else ENDING)
     return {
@@ -392,11 +397,11 @@ def main() -> None:
         for a, b in zip(usable, usable[37:] + usable[:37], strict=True)
     ]
     for count in args.counts:
-        erased, stay = ordered[:count], ordered[count:]
+        erased, stay = ordered[:count], ordered[count:][-args.kept :]
         gone = {c["en"] for c in erased} | {c["ja"] for c in erased}
         quiet = [c for c in captions if not any(name in c for name in gone)]
         kept = Kept(
-            texts=tuple(t for c in stay[: args.kept] for t in (c["en"], c["ja"]) if t not in gone),
+            texts=tuple(t for c in stay for t in (c["en"], c["ja"]) if t not in gone),
             captions=tuple(quiet[:: max(1, len(quiet) // 400)]),
             prior=Prior.measure(world.encoder, quiet, batch=256),
         )

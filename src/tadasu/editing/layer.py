@@ -48,8 +48,8 @@ class LayerEditing:
         reading: token modes and templates; always rows of the last layer.
     """
 
-    ramp: float = 0.3
-    quantile: float = 1.0
+    ramp: float = 0.2
+    quantile: float = 0.999
     ridge: float = 1e-3
     reading: Reading = field(
         default_factory=lambda: Reading(hidden=True, templates=("{}", "a {}", "a picture of a {}"))
