@@ -145,3 +145,31 @@ def test_a_second_run_that_fell_short_is_exit_code_1(tmp_path: Path) -> None:
         )
     assert run(["evaluate", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
     assert run(["evaluate", "compare", str(tmp_path / "b"), str(tmp_path / "a")]) == 0
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "evaluation"
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_examples_can_be_read(file: Path) -> None:
+    from tadasu.cli.evaluate import surroundings
+    from tadasu.evaluation.spec import Spec
+
+    spec = Spec(file)
+    assert spec.suites(surroundings(None))
+    for entry in spec.content["systems"]:
+        if "guidance" in entry:
+            from tadasu.guidance.registry import parse
+
+            parse(entry["guidance"])
+
+
+def test_the_matrix_names_what_the_world_has() -> None:
+    """Every restricted label is in the edit but the one that the model never learned."""
+    from tadasu import world
+    from tadasu.evaluation.spec import Spec
+
+    card = json.loads((world.folder("judge") / "judge.json").read_text(encoding="utf-8"))
+    restricted = {label for labels in card["labels"].values() for label in labels}
+    (edit,) = (e for e in Spec(EXAMPLES / "matrix.yaml").content["systems"] if "erase" in e)
+    assert restricted - set(edit["erase"]["names"]) == {"goblin"}
