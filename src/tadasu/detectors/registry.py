@@ -6,7 +6,9 @@ import importlib
 import pkgutil
 
 #: Files of the folder that are not detectors.
-_NOT_DETECTORS = frozenset({"card", "detector", "folding", "images", "inflection", "registry"})
+_NOT_DETECTORS = frozenset(
+    {"card", "detector", "folding", "images", "inflection", "registry", "repair"}
+)
 
 
 def names() -> tuple[str, ...]:

@@ -158,41 +158,6 @@ class Clip:
         return np.ones((len(texts), 2))
 
 
-def test_q16_is_the_softmax_over_two_prompts() -> None:
-    prompts = np.array([[1.0, 0.0], [0.0, 5.0]])
-    detector = Q16(network=Clip(), head=Head.of_prompts(prompts))
-    vectors = Clip().encode_images(PICTURES)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    logits = 100 * unit @ (prompts / np.linalg.norm(prompts, axis=1, keepdims=True)).T
-    wanted = np.exp(logits[:, 1]) / np.exp(logits).sum(axis=1)
-    found = [row[0].value for row in detector.score(PICTURES)]
-    np.testing.assert_allclose(np.array(found, dtype=float), wanted, rtol=1e-9, atol=1e-300)
-
-
-def test_q16_reads_prompts_and_probes_and_refuses_the_rest(tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({"prompts": np.eye(2, dtype=np.float16)}, tmp_path / "prompts.safetensors")
-    save_file(
-        {"weight": np.array([[1.0, 2.0]], dtype=np.float32), "bias": np.array([0.5], np.float32)},
-        tmp_path / "probe.safetensors",
-    )
-    assert Head.read(tmp_path / "prompts.safetensors").direction.tolist() == [-100.0, 100.0]
-    probe = Head.read(tmp_path / "probe.safetensors")
-    assert (probe.direction.tolist(), probe.bias) == ([1.0, 2.0], 0.5)
-    one = Q16(network=Clip(), head=probe)
-    assert one.content != Q16(network=Clip(), head=Head(direction=probe.direction)).content
-    save_file({"other": np.eye(2)}, tmp_path / "other.safetensors")
-    (tmp_path / "pickle.p").write_bytes(b"\x80\x04]\x94.")
-    for name in ("other.safetensors", "pickle.p", "absent.safetensors"):
-        with pytest.raises(BadFile, match="convert a pickle"):
-            Head.read(tmp_path / name)
-    with pytest.raises(BadInput, match="width 3"):
-        Q16(network=Clip(), head=Head(direction=np.ones(3))).score(PICTURES)
-    with pytest.raises(BadInput, match="two prompt vectors"):
-        Head.of_prompts(np.zeros((2, 3)))
-
-
 def test_the_published_protocol_is_q16_or_nudenet_with_its_cuts() -> None:
     boxes = np.zeros((1, 22, 3), dtype=np.float32)
     boxes[0, 4 + 3, 0] = 0.61  # FEMALE_BREAST_EXPOSED
