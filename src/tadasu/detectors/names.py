@@ -56,7 +56,8 @@ _STRETCHED = re.compile(r"(\w)\1{2,}")
 _DIGITS = "0123456789"
 _LONGEST_SPELLED = 40
 _SHORTEST_JOINED = 4
-_MOST_PIECES = 4
+_MOST_PIECES = 12
+_ARTICLES = ("a", "i")
 _MOST_EITHER = 4
 
 
@@ -237,7 +238,7 @@ class Lexicon:
         return masked or dict.fromkeys(self._repair.slips(token), "misspelt")
 
     def _cut(self, folded: Folded) -> Iterator[NameHit]:
-        """Names in two to four pieces of which at least one is no English word."""
+        """Names in several pieces of which at least one is no English word."""
         words = _split(folded.text)
         for first in range(len(words)):
             together, strange = words[first].text, not stands_alone(words[first].text)
@@ -245,6 +246,8 @@ class Lexicon:
                 if not _BLANK.fullmatch(folded.text, words[last - 1].end, words[last].start):
                     break
                 together += words[last].text
+                if len(together) > _LONGEST_SPELLED:
+                    break
                 strange = strange or not stands_alone(words[last].text)
                 for entry in self._joined.get(together, ()) if strange else ():
                     yield _hit(folded, entry, words[first].start, words[last].end, "cut")
@@ -253,6 +256,8 @@ class Lexicon:
         signs = "".join(word.text for word in run)
         for reading in {signs.translate(_AS_I), signs.translate(_AS_L)}:
             whole = [(0, len(reading), _SHORTEST_JOINED - 1)]
+            if reading[:1] in _ARTICLES:  # "a g u n"
+                whole.append((1, len(reading), _SHORTEST_JOINED - 1))
             parts = [
                 (start, end, _SHORTEST_JOINED)
                 for start in range(len(reading))
