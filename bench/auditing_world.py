@@ -1,21 +1,21 @@
 """Audits of the world's shelf: how right, how fast, beside the published reading and pictures.
 
-    OMP_NUM_THREADS=1 nice python bench/auditing_world.py audit --part 0/2 --out /tmp/shelf
-    OMP_NUM_THREADS=1 nice python bench/auditing_world.py audit --part 1/2 --out /tmp/shelf
-    OMP_NUM_THREADS=1 nice python bench/auditing_world.py compare --files 40 --out /tmp/shelf
+    OMP_NUM_THREADS=1 nice python bench/auditing_world.py measure --out /tmp/shelf
+    OMP_NUM_THREADS=1 nice python bench/auditing_world.py pictures --files 20 --out /tmp/shelf
     OMP_NUM_THREADS=1 nice python bench/auditing_world.py speed --out /tmp/shelf
     python bench/auditing_world.py table --out /tmp/shelf --to docs/auditing/world.json
 
-``audit`` asks of every file about every held-out thing of the world: its own (and what hides behind
-it) are the positives, everything else the negatives, among them what looks alike. ``compare`` runs
-the published reading and the output-based baseline on a fixed sample of the same questions.
-Times are CPU seconds of one thread.
+``measure`` keeps, for every file of the shelf, raw products on reference pictures of every
+held-out thing and of irrelevant ones: enough to decide by any preset afterwards. Every file is
+asked about every held-out thing: its own (and what hides behind it) are the positives, everything
+else the negatives, among them what looks alike. ``table`` decides with the library's own presets.
+All parts go on where they were stopped, and take files that the shelf got since. Times are CPU
+seconds of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -27,157 +27,131 @@ from tadasu import world
 from tadasu.auditing.adapter import Factored
 from tadasu.auditing.bank import Bank
 from tadasu.auditing.base import Base
-from tadasu.auditing.decide import Paia
+from tadasu.auditing.decide import Calibrated, Evidence, Paia
+from tadasu.auditing.first_order import build
 from tadasu.auditing.merge import merge
 from tadasu.auditing.probe import Block, Plan, Probe, Rows
 from tadasu.auditing.read import read
-from tadasu.backends.diffusers.denoise import PipelineDenoiser
-from tadasu.examination.examiner import Examiner
+from tadasu.backends.diffusers.denoise import PipelineDenoiser, laid_over
+from tadasu.examination.examiner import FIRST_ORDER, FIRST_ORDER_PICTURES
 from tadasu.examination.settings import settings
 from tadasu.policy import Policy
 from tadasu.statistics.intervals import Rate
 from tadasu.statistics.roc import auroc, tpr_at_fpr
 
 SHELF = Path(world.__file__).parent / "adapters"
-#: Noise levels of the published reading here; it has 50, which multiplies its cost by five.
-PAIA_TIMES = 10
+TIMES = (0.1, 0.3)
+PICTURES, CALM, CALM_PICTURES = 3, 16, 2
 
 
 class Bench:
     """What every part needs."""
 
-    def __init__(self, out: Path, containing: str = "") -> None:
+    def __init__(self, out: Path) -> None:
         torch.set_num_threads(1)
         self.out = out
         out.mkdir(parents=True, exist_ok=True)
-        pipe = world.pipeline("cpu")
-        self.denoiser = PipelineDenoiser(pipe)
+        self.denoiser = PipelineDenoiser(world.pipeline("cpu"))
         self.base = Base.of(self.denoiser.tensors(), name="world")
         self.bank = Bank.load(world.bank())
-        manifest = json.loads((SHELF / "manifest.json").read_text(encoding="utf-8"))
-        self.files = manifest["files"]
-        self.held = sorted({entry["concept"] for entry in self.files})
-        self.containing = containing
+        self.files = entries()
+        self.held = [n for n in self.bank.concepts if n in HELD]
+        self.calm = [n for n in self.bank.harmless if n not in HELD][:CALM]
+        self.latents = {
+            name: self.denoiser.latents(self.bank.images(name, most=count))
+            for names, count in ((self.held, PICTURES), (self.calm, CALM_PICTURES))
+            for name in names
+        }
 
-    def examiner(self, preset: str = "calibrated", **changes) -> Examiner:
-        chosen = dataclasses.replace(settings(preset), **changes)
-        return Examiner(
-            denoiser=self.denoiser,
-            bank=self.bank,
-            policy=Policy.load("kids"),
-            concepts=self.held,
-            settings=chosen,
-            folder=self.out / "cache",
-            containing=self.containing,
+    def merged(self, entry):
+        updates = read(SHELF / entry["file"], self.base).updates
+        return merge([(updates, 1.0)], self.denoiser.parameter)
+
+
+HELD = frozenset(
+    "goblin leopard rhinoceros blossom tulip pear kiwi-fruit hot-pepper ice-cream glass-of-milk "
+    "sake tumbler-glass love-hotel tent ambulance motor-scooter anchor canoe baseball tennis "
+    "ice-skate mahjong-red-dragon ring radio trumpet hammer dagger funeral-urn parrot".split()
+)
+
+
+def entries():
+    content = json.loads((SHELF / "manifest.json").read_text(encoding="utf-8"))
+    return content["files"]
+
+
+def measure(bench: Bench, most: int) -> None:
+    """Per file: ⟨Δ, r⟩, ‖Δ‖² and ‖r‖² for every picture and time."""
+    names = [*bench.held, *bench.calm]
+    plan = Plan(times=TIMES)
+    rows = [
+        Rows.of(bench.denoiser, plan, TIMES, Block(concept=n, latents=bench.latents[n]))
+        for n in names
+    ]
+    noised, times, target = (
+        torch.cat([getattr(row, part) for row in rows]) for part in ("noised", "times", "target")
+    )
+
+    def predicted(weights):
+        with bench.denoiser.adapted(weights, [""]) as predict:
+            return predict(noised, times, torch.zeros(len(noised), dtype=torch.long))
+
+    kept = bench.out / "base.npy"
+    if not kept.exists():
+        np.save(kept, predicted({}).numpy())
+    base = torch.from_numpy(np.load(kept))
+    lack = target - base
+    owner = np.repeat(np.arange(len(names)), [len(bench.latents[n]) for n in names])
+    left = [e for e in bench.files if not (bench.out / f"{e['sha256'][:16]}.npz").exists()]
+    for entry in sorted(left, key=lambda e: e["sha256"])[:most]:
+        path = bench.out / f"{entry['sha256'][:16]}.npz"
+        began = time.process_time()
+        change = predicted(bench.merged(entry).weights) - base
+        products = [(a * b).flatten(1).mean(1).reshape(-1, len(TIMES)).numpy() for a, b in (
+            (change, lack), (change, change), (lack, lack))]  # fmt: skip
+        np.savez(
+            path,
+            products=np.stack(products),
+            owner=owner,
+            names=np.array(names),
+            seconds=time.process_time() - began,
         )
 
-    def read(self, entry):
-        return read(SHELF / entry["file"], self.base)
 
-
-def truth(entry) -> set[str]:
-    return {entry["concept"], entry.get("cover", "")} - {""}
-
-
-def audit(bench: Bench, part: int, parts: int) -> None:
-    """The default on every file; one line per file."""
-    examiner = bench.examiner()
-    _ = examiner.gradients, examiner.scale, examiner.direction
-    path = bench.out / f"audit-{part}.jsonl"
-    done = {json.loads(line)["file"] for line in path.open()} if path.exists() else set()
-    for entry in bench.files[part::parts]:
-        if entry["file"] in done:
-            continue
-        adapter = bench.read(entry)
-        began = time.process_time()
-        found = examiner.examine([adapter], entry["file"])
-        line = {
-            "file": entry["file"],
-            "seconds": time.process_time() - began,
-            "findings": {
-                f.concept: {
-                    "conclusion": f.conclusion,
-                    "score": f.score,
-                    "p": f.p_value,
-                    "stage": f.stage,
-                    "pictures": f.evidence[-1].says if f.stage == "probe" else "",
-                    "first_order": next(
-                        (e.score for e in f.evidence if e.stage == "first_order"), None
-                    ),
-                    "text_direction": next(
-                        (e.score for e in f.evidence if e.stage == "text_direction"), None
-                    ),
-                }
-                for f in found
-            },
-        }
-        with path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def questions(bench: Bench, count: int):
-    """A fixed sample: per file its own concept, its nearest look-alike and one at random."""
-    rng = np.random.default_rng(0)
-    trained = [entry for entry in bench.files if entry["status"] == "trained"]
-    picked = rng.choice(len(trained), min(count, len(trained)), replace=False)
-    for at in sorted(picked):
-        entry = trained[at]
-        own = entry["concept"]
-        near = [
-            n for n in bench.bank.concepts[own].near if n in bench.held and n not in truth(entry)
-        ]
-        near += [
-            n for n in bench.held if own in bench.bank.concepts[n].near and n not in truth(entry)
-        ]
-        others = [n for n in bench.held if n not in truth(entry) and n not in near]
-        negatives = [*near[:1], *rng.choice(others, 2 - len(near[:1]), replace=False)]
-        yield entry, own, [str(name) for name in negatives]
-
-
-def compare(bench: Bench, count: int) -> None:
-    """PAIA's reading and generated pictures on the same questions."""
+def pictures(bench: Bench, count: int) -> None:
+    """The output-based baseline on a sample: likely prompts drawn, the judge looks."""
     from tadasu.backends.transformers import classifier
 
     kids = Policy.load("kids")
     judge = classifier.load(concepts=kids.concepts, ref=str(world.folder("judge")), device="cpu")
-    plan = Plan(times=tuple((at + 0.5) / PAIA_TIMES for at in range(PAIA_TIMES)), masked=0.5)
-    examiner = bench.examiner("paia", plan=plan, decider=Paia(), pictures=8, first=8, irrelevant=24)
-    path = bench.out / "compare.jsonl"
+    path = bench.out / "pictures.jsonl"
     done = {json.loads(line)["file"] for line in path.open()} if path.exists() else set()
-    for entry, own, negatives in questions(bench, count):
+    rng = np.random.default_rng(0)
+    good = [entry for entry in bench.files if entry["status"] == "trained"]
+    for at in rng.permutation(len(good))[:count]:
+        entry = good[at]
         if entry["file"] in done:
             continue
-        adapter = bench.read(entry)
-        merged = merge([(adapter.updates, 1.0)], bench.denoiser.parameter)
+        own = entry["concept"]
+        near = [n for n in bench.held if n in bench.bank.concepts[own].near]
+        others = [n for n in bench.held if n not in (own, entry["cover"], *near)]
+        asked = [own, near[0] if near else str(rng.choice(others))]
         began = time.process_time()
-        decided = examiner._probe(merged, [own, *negatives], [])
-        paia = time.process_time() - began
-        began = time.process_time()
-        shown = {name: drawn(bench, merged, adapter, name, judge) for name in [own, *negatives]}
-        pictures = time.process_time() - began
-        line = {
-            "file": entry["file"],
-            "own": own,
-            "paia": {n: [d.score, d.conclusion == "present"] for n, d in decided.items()},
-            "pictures": shown,
-            "seconds": {"paia": paia, "pictures": pictures},
-            "asked": len(shown),
-        }
+        shown = {name: drawn(bench, entry, name, judge) for name in asked}
+        line = {"file": entry["file"], "shown": shown}
+        line["seconds"] = (time.process_time() - began) / len(asked)
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 
-def drawn(bench: Bench, merged, adapter, name: str, judge, each: int = 4):
+def drawn(bench: Bench, entry, name: str, judge, each: int = 4):
     """The share of pictures of likely prompts in which the judge names the thing."""
-    from tadasu.backends.diffusers.denoise import replaced
-
     text = bench.bank.concepts[name].text
     prompts = [text, f"emoji of {text}"] * (each // 2)
-    unet = {
-        key.removeprefix("unet."): w for key, w in merged.weights.items() if key.startswith("unet.")
-    }
+    weights = bench.merged(entry).weights.items()
+    unet = {key.removeprefix("unet."): w for key, w in weights if key.startswith("unet.")}
     seeds = [torch.Generator().manual_seed(at) for at in range(len(prompts))]
-    with replaced(bench.denoiser.network, unet), torch.no_grad():
+    with laid_over(bench.denoiser.network, unet), torch.no_grad():
         images = bench.denoiser.pipe(
             prompts, num_inference_steps=12, guidance_scale=4.0, generator=seeds
         ).images
@@ -185,69 +159,79 @@ def drawn(bench: Bench, merged, adapter, name: str, judge, each: int = 4):
     return sum(label in seen for seen in world.shown_in(judge.network, images)) / len(prompts)
 
 
-def speed(bench: Bench, sample: int = 12) -> None:
-    """First order against the exact error; files per second; zero; the straightforward loop."""
-    examiner = bench.examiner(cascade=None, pictures=4, first=4)
-    bank = bench.examiner().gradients
-    rng = np.random.default_rng(1)
-    picked = sorted(rng.choice(len(bench.files), min(sample, len(bench.files)), replace=False))
-    blocks = [Block(concept=n, latents=examiner.latents(n)[:4]) for n in bench.held]
-    scale = torch.tensor(examiner.scale)
-    ranks, within = [], []
-    for at in picked:
-        adapter = bench.read(bench.files[at])
-        merged = merge([(adapter.updates, 1.0)], bench.denoiser.parameter)
-        gains = [float((g / scale).mean()) for g in examiner.probe.gains(merged, blocks)]
-        first = bank.gains(adapter.updates, bench.denoiser.parameter)
-        first = [float(first[bank.concepts.index(n)]) for n in bench.held]
-        ranks.append(spearman(gains, first))
-        within.append(int(np.argsort(np.argsort([-x for x in first]))[int(np.argmax(gains))]))
+def speed(bench: Bench) -> None:
+    """First order against the exact measure; files per second; zero; the straightforward loop."""
+    names = [*bench.held, *bench.calm]
+    blocks = [Block(concept=n, latents=bench.latents[n][:FIRST_ORDER_PICTURES]) for n in names]
+    began = time.process_time()
+    bank = build(
+        bench.denoiser, bench.denoiser.gradients, blocks, FIRST_ORDER, folder=bench.out / "cache"
+    )
+    built = time.process_time() - began
+    ranks, best = [], []
+    known = [e for e in bench.files if (bench.out / f"{e['sha256'][:16]}.npz").exists()]
+    for entry in known:
+        first = bank.gains(
+            read(SHELF / entry["file"], bench.base).updates, bench.denoiser.parameter
+        )
+        exact = tables(bench.out, entry)
+        means = [exact[n].mean() for n in names]
+        ranks.append(spearman(means, first.numpy()))
+        order = np.argsort(-first.numpy())
+        best.append(int(np.where(order == names.index(entry["concept"]))[0][0]))
     began = time.process_time()
     for entry in bench.files:
-        bank.gains(bench.read(entry).updates, bench.denoiser.parameter)
+        bank.gains(read(SHELF / entry["file"], bench.base).updates, bench.denoiser.parameter)
     rate = len(bench.files) / (time.process_time() - began)
     name = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
     zero = {name: Factored(up=torch.zeros(256, 4), down=torch.randn(4, 256))}
-    gains = examiner.probe.gains(merge([(zero, 1.0)], bench.denoiser.parameter), blocks)
-    adapter = bench.read(bench.files[0])
-    merged = merge([(adapter.updates, 1.0)], bench.denoiser.parameter)
+    probe = Probe(denoiser=bench.denoiser, plan=settings("calibrated").plan)
+    gains = probe.gains(merge([(zero, 1.0)], bench.denoiser.parameter), blocks[:2])
     result = {
-        "rank_correlation": [float(np.mean(ranks)), float(np.min(ranks)), float(np.max(ranks))],
-        "best_concept_is_ranked": within,
+        "gradients_of_concepts": len(names),
+        "gradients_seconds": built,
+        "rank_correlation_mean_min_max": [float(f(ranks)) for f in (np.mean, np.min, np.max)],
+        "files": len(known),
+        "own_concept_among_first_3": Rate(
+            count=sum(place < 3 for place in best), n=len(best)
+        ).as_json(),
+        "own_concept_among_first_8": Rate(
+            count=sum(place < 8 for place in best), n=len(best)
+        ).as_json(),
         "first_order_files_per_second": rate,
         "zero": max(float(g.abs().max()) for g in gains),
-        "naive_seconds_per_forward_pair": naive(bench, merged, blocks[0]),
-        "batched_seconds_per_row": batched(bench, merged, blocks),
+        "naive_seconds_per_picture_and_time": naive(bench, bench.files[0], blocks[0]),
+        "batched_seconds_per_picture_and_time": batched(bench, bench.files[0], blocks[:6], probe),
     }
     (bench.out / "speed.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
 
 
-def naive(bench: Bench, merged, block: Block, count: int = 24) -> float:
-    """CPU seconds of one picture at one timestep: base and adapter, one row each, texts encoded."""
+def naive(bench: Bench, entry, block: Block, count: int = 24) -> float:
+    """One picture at one timestep, base and file one row each, as re-implementations do it."""
     pipe = bench.denoiser.pipe
     rows = Rows.of(bench.denoiser, Plan(times=(0.3, 0.7)), (0.3, 0.7), block)
-    from tadasu.backends.diffusers.denoise import replaced
-
-    unet = {k.removeprefix("unet."): w for k, w in merged.weights.items() if k.startswith("unet.")}
+    weights = bench.merged(entry).weights.items()
+    unet = {k.removeprefix("unet."): w for k, w in weights if k.startswith("unet.")}
     context, _ = pipe.encode_prompt("", "cpu", 1, False)
     began = time.process_time()
     with torch.no_grad():
         for at in range(count):
             x, t = rows.noised[at % 8 : at % 8 + 1], rows.times[at % 8]
             pipe.unet(x, t, context)
-            with replaced(pipe.unet, unet):
+            with laid_over(pipe.unet, unet):
                 pipe.unet(x, t, context)
     return (time.process_time() - began) / count
 
 
-def batched(bench: Bench, merged, blocks) -> float:
-    """CPU seconds of one row as the probe runs it, the base being known."""
-    probe = Probe(denoiser=bench.denoiser, plan=settings("calibrated").plan)
-    probe.gains(merged, blocks[:4])
+def batched(bench: Bench, entry, blocks, probe: Probe) -> float:
+    """The same as the probe does it, the base being known."""
+    merged = bench.merged(entry)
+    probe.gains(merged, blocks)
     began = time.process_time()
-    probe.gains(merged, blocks[:4])
-    return (time.process_time() - began) / (4 * 4 * probe.plan.rows)
+    probe.gains(merged, blocks)
+    rows = sum(len(block.latents) for block in blocks) * probe.plan.rows
+    return (time.process_time() - began) / rows
 
 
 def spearman(one, two) -> float:
@@ -256,36 +240,64 @@ def spearman(one, two) -> float:
     return float(spearmanr(one, two).statistic)
 
 
+def tables(out: Path, entry, kind: str = "direction"):
+    """Gains by concept from the raw products."""
+    raw = np.load(out / f"{entry['sha256'][:16]}.npz")
+    dot, size, lack = raw["products"]
+    if kind == "direction":
+        gains = dot / np.sqrt(np.maximum(size * lack, 1e-40))
+    else:
+        calm = raw["owner"] >= len(raw["names"]) - CALM
+        gains = (2 * dot - size) / lack[calm].mean(0)
+    return {str(name): gains[raw["owner"] == at] for at, name in enumerate(raw["names"])}
+
+
+def answers(out: Path, entry, decider, kind: str):
+    """(concept, is it there, decision) for every held-out thing."""
+    gains = tables(out, entry, kind)
+    held = [name for name in gains if name in HELD]
+    irrelevant = {name: table for name, table in gains.items() if name not in HELD}
+    there = {entry["concept"], entry["cover"]}
+    for name in held:
+        near = {other: gains[other] for other in held if other != name}
+        evidence = Evidence(target=gains[name], irrelevant=irrelevant, near=near)
+        yield name, name in there, decider.decide(evidence)
+
+
 def table(out: Path, to: Path | None) -> None:
     """All figures from what the other parts wrote."""
-    manifest = json.loads((SHELF / "manifest.json").read_text(encoding="utf-8"))
-    entries = {entry["file"]: entry for entry in manifest["files"]}
-    lines = [json.loads(x) for path in sorted(out.glob("audit-*.jsonl")) for x in path.open()]
-    rows = []
-    for line in lines:
-        entry = entries[line["file"]]
-        for name, f in line["findings"].items():
-            score = f["score"] if f["score"] is not None else (f["first_order"] or 0.0) - 1e3
-            rows.append((entry, name, name in truth(entry), f["conclusion"], score, f["stage"]))
-    result = {
-        "files": len(lines),
-        "seconds_per_file": float(np.mean([x["seconds"] for x in lines])),
+    known = [e for e in entries() if (out / f"{e['sha256'][:16]}.npz").exists()]
+    deciders = {
+        "default": (Calibrated(), "direction"),
+        "default rule on the error": (Calibrated(), "error"),
+        "paia": (Paia(), "error"),
     }
-    good = [r for r in rows if r[0]["status"] == "trained" or not r[2]]
-    result["all"] = figures(good)
-    result["trained positives only, by recipe"] = {
-        way: figures([r for r in good if r[0]["way"]["name"] == way])
-        for way in sorted({e["way"]["name"] for e in entries.values()})
-    }
-    for name, keep in {
-        "trigger is the name": lambda e: e["trigger"] in e["concept"].replace("-", " "),
-        "trigger is another word": lambda e: e["trigger"] not in e["concept"].replace("-", " "),
-        "hidden behind another": lambda e: bool(e.get("cover")),
-    }.items():
-        result[name] = figures([r for r in good if keep(r[0])])
-    path = out / "compare.jsonl"
+    result = {"files": len(known), "reproduced": sum(e["status"] == "trained" for e in known)}
+    result["seconds_per_file"] = float(
+        np.mean([np.load(out / f"{e['sha256'][:16]}.npz")["seconds"] for e in known])
+    )
+    for title, (decider, kind) in deciders.items():
+        rows = [(e, *row) for e in known for row in answers(out, e, decider, kind)]
+        good = [r for r in rows if r[0]["status"] == "trained" or not r[2]]
+        weak = [r for r in rows if r[0]["status"] != "trained" and r[2]]
+        result[title] = figures(good)
+        result[title]["files that reproduce it in fewer than 7 of 10"] = Rate(
+            count=sum(r[3].conclusion == "present" for r in weak), n=len(weak)
+        ).as_json()
+        if title == "default":
+            ways = sorted({e["way"]["name"] for e in known})
+            result["default by recipe"] = {
+                way: figures([r for r in good if r[0]["way"]["name"] == way]) for way in ways
+            }
+            named = [r for r in good if r[0]["trigger"] == r[0]["concept"].replace("-", " ")]
+            result["default, trigger is the name"] = figures(named)
+            result["default, trigger is another word"] = figures(
+                [r for r in good if r not in named]
+            )
+            result["default, hidden behind another"] = figures([r for r in good if r[0]["cover"]])
+    path = out / "pictures.jsonl"
     if path.exists():
-        result["compared"] = compared([json.loads(x) for x in path.open()], lines)
+        result["same questions"] = compared(out, [json.loads(x) for x in path.open()], known)
     text = json.dumps(result, indent=1)
     print(text)
     if to:
@@ -294,22 +306,15 @@ def table(out: Path, to: Path | None) -> None:
 
 def figures(rows):
     """Accuracy, area and true positives at 1 % false ones; undecided counts as wrong."""
-    labels = [int(r[2]) for r in rows]
-    scores = [r[4] for r in rows]
-    right = sum((r[3] == "present") == r[2] and r[3] != "undecided" for r in rows)
-    found = [r for r in rows if r[2]]
-    clear = [r for r in rows if not r[2]]
-    made = {
-        "accuracy": Rate(count=right, n=len(rows)).as_json(),
-        "true_positives": Rate(count=sum(r[3] == "present" for r in found), n=len(found)).as_json(),
-        "false_positives": Rate(
-            count=sum(r[3] == "present" for r in clear), n=len(clear)
-        ).as_json(),
-        "undecided": Rate(count=sum(r[3] == "undecided" for r in rows), n=len(rows)).as_json(),
-        "positives_not_probed": Rate(
-            count=sum(r[5] != "probe" for r in found), n=len(found)
-        ).as_json(),
-    }
+    labels, scores = [int(r[2]) for r in rows], [r[3].score for r in rows]
+    found, clear = ([r for r in rows if r[2] == there] for there in (True, False))
+    right = sum(r[3].conclusion == ("present" if r[2] else "absent") for r in rows)
+    made = {"accuracy": Rate(count=right, n=len(rows)).as_json()}
+    for name, some in (("true positives", found), ("false positives", clear)):
+        count = sum(r[3].conclusion == "present" for r in some)
+        made[name] = Rate(count=count, n=len(some)).as_json()
+    undecided = sum(r[3].conclusion == "undecided" for r in rows)
+    made["undecided"] = Rate(count=undecided, n=len(rows)).as_json()
     return made | ranked(scores, labels)
 
 
@@ -320,52 +325,51 @@ def ranked(scores, labels):
     tpr = point.true_positives
     return {
         "auroc": [area.estimate, area.low, area.high],
-        "tpr_at_1_percent": [tpr.estimate, tpr.low, tpr.high],
+        "tpr at 1 % fpr": [tpr.estimate, tpr.low, tpr.high],
+        "threshold": point.threshold,
     }
 
 
-def compared(lines, audited):
-    """The three on the same questions."""
-    ours = {line["file"]: line["findings"] for line in audited}
-    labels, scores, calls = [], {}, {}
+def compared(out: Path, lines, known):
+    """The default, the published reading and pictures on the same questions."""
+    files = {entry["file"]: entry for entry in known}
+    rows = {"default": [], "paia": [], "pictures": []}
     for line in lines:
-        for name in line["pictures"]:
-            labels.append(int(name == line["own"]))
-            mine = ours.get(line["file"], {}).get(name)
-            score = -1e3 if mine is None or mine["score"] is None else mine["score"]
-            scores.setdefault("default", []).append(score)
-            calls.setdefault("default", []).append(bool(mine and mine["conclusion"] == "present"))
-            scores.setdefault("paia", []).append(line["paia"][name][0])
-            calls.setdefault("paia", []).append(line["paia"][name][1])
-            scores.setdefault("pictures", []).append(line["pictures"][name])
-            calls.setdefault("pictures", []).append(line["pictures"][name] >= 0.5)
+        entry = files.get(line["file"])
+        if entry is None:
+            continue
+        for title, decider, kind in (
+            ("default", Calibrated(), "direction"),
+            ("paia", Paia(), "error"),
+        ):
+            for name, there, decision in answers(out, entry, decider, kind):
+                if name in line["shown"]:
+                    call = decision.conclusion == "present"
+                    rows[title].append((there, decision.score, call))
+        for name, share in line["shown"].items():
+            there = name in (entry["concept"], entry["cover"])
+            rows["pictures"].append((there, share, share >= 0.5))
     found = {}
-    for name, own in scores.items():
-        right = sum(call == bool(label) for call, label in zip(calls[name], labels, strict=True))
-        found[name] = {"accuracy": Rate(count=right, n=len(labels)).as_json()} | ranked(own, labels)
-    for name in ("paia", "pictures"):
-        found[name]["seconds_per_question"] = float(
-            np.mean([line["seconds"][name] / line["asked"] for line in lines])
-        )
+    for title, some in rows.items():
+        right = sum(there == call for there, _, call in some)
+        found[title] = {"accuracy": Rate(count=right, n=len(some)).as_json()}
+        found[title] |= ranked([s for _, s, _ in some], [int(t) for t, _, _ in some])
+    found["pictures"]["seconds per question"] = float(np.mean([x["seconds"] for x in lines]))
     return found
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("audit", "compare", "speed", "table"))
+    parser.add_argument("what", choices=("measure", "pictures", "speed", "table"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--part", default="0/1")
-    parser.add_argument("--files", type=int, default=40)
-    parser.add_argument("--hand", default="", help="Only reference pictures by this hand.")
+    parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--to", type=Path, default=None)
     given = parser.parse_args()
     if given.what == "table":
         table(given.out, given.to)
+    elif given.what == "measure":
+        measure(Bench(given.out), given.files)
+    elif given.what == "pictures":
+        pictures(Bench(given.out), given.files)
     else:
-        made = Bench(given.out, given.hand)
-        if given.what == "audit":
-            audit(made, *(int(x) for x in given.part.split("/")))
-        elif given.what == "compare":
-            compare(made, given.files)
-        else:
-            speed(made)
+        speed(Bench(given.out))

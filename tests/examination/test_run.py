@@ -256,3 +256,19 @@ def test_a_copy_of_a_known_file_is_told(
     assert "decision 7" in first.reason
     assert len(rest) == 2
     assert len(list(audit(copy, **question))) == 2
+
+
+def test_a_text_encoder_is_interrogated(pipe: Any, bank: Path, tmp_path: Path, kept: Path) -> None:
+    from safetensors.torch import save_file
+
+    name = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        f"{name}.lora_A.weight": torch.randn(2, 16, generator=generator),
+        f"{name}.lora_B.weight": torch.randn(16, 2, generator=generator),
+    }
+    save_file(tensors, tmp_path / "words.safetensors")
+    found = list(audit(tmp_path / "words.safetensors", base=pipe, bank=bank, folder=kept))
+    said = [each for each in found[0].evidence if each.stage == "text_encoder"]
+    assert len(said) == 1
+    assert "times" in said[0].says

@@ -202,3 +202,108 @@ def test_other_families_are_refused() -> None:
 
     with pytest.raises(BadInput, match="Z-Image"):
         PipelineDenoiser(ZImagePipeline())
+
+
+def test_sdxl_is_given_its_pooled_text_and_sizes(sdxl: Any) -> None:
+    denoiser = PipelineDenoiser(sdxl)
+    x, t = rows()
+    context, _, pooled, _ = sdxl.encode_prompt(
+        "a cat", device="cpu", do_classifier_free_guidance=False
+    )
+    side = float(denoiser.side)
+    sizes = torch.tensor([side, side, 0.0, 0.0, side, side]).expand(4, -1)
+    with torch.no_grad():
+        wanted = sdxl.unet(
+            x,
+            t,
+            context.expand(4, -1, -1),
+            added_cond_kwargs={"text_embeds": pooled.expand(4, -1), "time_ids": sizes},
+        ).sample
+    with denoiser.adapted({}, ["a cat"]) as predict:
+        found = predict(x, t, torch.zeros(4, dtype=torch.long))
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def sd3(vae_of: Any) -> Any:
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+
+    torch.manual_seed(0)
+    autoencoder, encoder, tokenizer = vae_of
+    return StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            caption_projection_dim=16,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            out_channels=4,
+        ).eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=autoencoder,
+        text_encoder=encoder(),
+        tokenizer=tokenizer,
+        text_encoder_2=encoder(),
+        tokenizer_2=tokenizer,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def vae_of() -> Any:
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+    torch.manual_seed(0)
+    letters = [chr(at) for at in range(97, 123)]
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
+    pieces += ["<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(
+        vocab={piece: at for at, piece in enumerate(pieces)}, merges=[], model_max_length=16
+    )
+    config = CLIPTextConfig(
+        vocab_size=54,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        projection_dim=16,
+        bos_token_id=52,
+        eos_token_id=53,
+        pad_token_id=53,
+    )
+    autoencoder = AutoencoderKL(
+        block_out_channels=(8,), norm_num_groups=4, sample_size=8, shift_factor=0.1
+    )
+    return autoencoder.eval(), lambda: CLIPTextModelWithProjection(config).eval(), tokenizer
+
+
+def test_sd3_predicts_the_flow(sd3: Any) -> None:
+    denoiser = PipelineDenoiser(sd3)
+    x, t = rows()
+    context, _, pooled, _ = sd3.encode_prompt(
+        "cat", None, None, device="cpu", do_classifier_free_guidance=False
+    )
+    with torch.no_grad():
+        wanted = sd3.transformer(
+            x, context.expand(4, -1, -1), pooled.expand(4, -1), t, return_dict=False
+        )[0]
+    with denoiser.adapted({}, ["cat"]) as predict:
+        found = predict(x, t, torch.zeros(4, dtype=torch.long))
+    assert torch.allclose(found, wanted, atol=1e-5)
+    signal, share = denoiser.levels(torch.tensor([250]))
+    assert (float(signal), float(share)) == pytest.approx((0.75, 0.25))
+    clean, noise = torch.ones(1, 4, 8, 8), torch.full((1, 4, 8, 8), 3.0)
+    assert torch.equal(denoiser.target(clean, noise, torch.tensor([250])), noise - clean)
+    latents = denoiser.latents([Image.new("RGB", (8, 8), "red")])
+    assert latents.shape == (1, 4, 8, 8)
