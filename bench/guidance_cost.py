@@ -167,7 +167,7 @@ def measure(pipe: Any, rules: list[str], steps: int, rounds: int) -> dict[str, A
     seconds: dict[str, list[float]] = {name: [] for name in made}
     rows: dict[str, float] = {}
     for run in made.values():  # warms up, and encodes the concepts' names
-        run(2)
+        run(1)
     for _ in range(rounds):
         for name, run in made.items():
             begun = clock()
