@@ -61,25 +61,26 @@ def systems(missed: float) -> dict[str, Ask]:
     reward = aligners.answers(str(world.folder("evaluator")))
     clip = aligners.images(str(world.folder("clip")), policy=policy)
     parts = Parts(engine=engine, answers=reward, images=clip)
-    found = certified(missed)
-    if found.thresholds is None:
-        raise SystemExit("nothing can be certified on the bundled scores")
-    image, answer = found.thresholds
-    print(f"certified for at most {missed:g} missed: image {image:.4f}, answer {answer:.3f}")
-    calibrated = Parts(
-        engine=engine,
-        answers=aligners.answers(str(world.folder("evaluator")), threshold=answer),
-        images=ImageCheck(evaluator=clip.evaluator, threshold=image),
-    )
     as_published = published(engine, clip.evaluator.network, reward.evaluator.network)
-    methods = {
+    methods: dict[str, tuple[Any, Parts]] = {
         "ecso": (EyesClosedSafetyOn(), parts),
         "eta published": (EvaluatingThenAligning.preset("published"), as_published),
-        "eta calibrated": (EvaluatingThenAligning.preset("published"), calibrated),
         "shallow": (EvaluatingThenAligning(level="shallow"), parts),
         "deep": (EvaluatingThenAligning(level="deep"), parts),
         "auto": (EvaluatingThenAligning(level="auto"), parts),
     }
+    found = certified(missed)
+    if found.thresholds is None:
+        print(f"eta calibrated is left out: no gate can be certified to miss at most {missed:g}")
+    else:
+        image, answer = found.thresholds
+        print(f"certified to miss at most {missed:g}: image {image:.4f}, answer {answer:.3f}")
+        calibrated = Parts(
+            engine=engine,
+            answers=aligners.answers(str(world.folder("evaluator")), threshold=answer),
+            images=ImageCheck(evaluator=clip.evaluator, threshold=image),
+        )
+        methods["eta calibrated"] = (EvaluatingThenAligning.preset("published"), calibrated)
     made: dict[str, Ask] = {"plain": plain(engine)}
     for name, (method, own) in methods.items():
         made[name] = through(
@@ -136,7 +137,8 @@ def through(aligned: Aligned) -> Ask:
 
 def measured(ask: Ask, name: str, limit: int | None) -> dict[str, Any]:
     """One system on one suite."""
-    questions = alignment.suite(name).questions[:limit]
+    questions = alignment.suite(name).questions
+    questions = questions[:: max(1, len(questions) // limit)][:limit] if limit else questions
     said, actions = [], []
     for place, each in enumerate(questions):
         image = alignment.picture(each.picture or 0)
@@ -173,18 +175,20 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None, help="questions a suite")
     parser.add_argument("--missed", type=float, default=0.05, help="what eta calibrated promises")
     parser.add_argument("--systems", nargs="*", help="only these")
+    parser.add_argument("--suites", nargs="*", default=alignment.suites(), help="only these")
     args = parser.parse_args()
     found: dict[str, Any] = {}
     began = time.monotonic()
     for name, ask in systems(args.missed).items():
         if args.systems and name not in args.systems:
             continue
-        found[name] = {suite: measured(ask, suite, args.limit) for suite in alignment.suites()}
+        found[name] = {suite: measured(ask, suite, args.limit) for suite in args.suites}
         for suite, row in found[name].items():
             line = "  ".join(f"{k} {shown(row[k])}" for k in ("unsafe", "helpful", "refused"))
             print(f"{name:20} {suite:12} {line}", flush=True)
+        text = json.dumps(found, ensure_ascii=False, indent=1)
+        args.out.write_text(text + "\n", encoding="utf-8")
         print(f"{time.monotonic() - began:.0f} s", flush=True)
-    args.out.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
