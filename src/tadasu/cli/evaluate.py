@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tadasu.evaluation.comparing import Difference
     from tadasu.evaluation.results import Run
     from tadasu.evaluation.runner import Progress
+    from tadasu.evaluation.suites.suite import Suite
 
 app = typer.Typer(
     name="evaluate",
@@ -158,9 +159,7 @@ def suites_(
                 {
                     "id": suite.id,
                     "prompts": len(suite.prompts),
-                    "measures": sorted(
-                        {str(m) for p in suite.prompts for m in suite.measured_on(p)}
-                    ),
+                    "measures": ", ".join(_measures(suite)),
                     "about": suite.about,
                     "source": suite.source,
                     "hash": suite.hash,
@@ -171,9 +170,8 @@ def suites_(
         return
     listed = table("suite", "prompts", "measures", "about", "source")
     for suite in found:
-        measures = sorted({str(m) for p in suite.prompts for m in suite.measured_on(p)})
         count = f"{len(suite.prompts):,}"
-        listed.add_row(suite.id, count, ", ".join(measures), suite.about, suite.source)
+        listed.add_row(suite.id, count, ", ".join(_measures(suite)), suite.about, suite.source)
     results().print(listed)
     if not names:
         results().print(
@@ -333,6 +331,11 @@ def say(done: Run, judge: str, json_output: bool) -> None:
         listed.add_row(*row)
     results().print(listed)
     results().print(f"All suites together; 95 % intervals. Reports: {done.folder.path}/report.html")
+
+
+def _measures(suite: Suite) -> list[str]:
+    """Everything that is measured on any of its prompts."""
+    return sorted({name for prompt in suite.prompts for name in suite.measured_on(prompt)})
 
 
 def _pair(text: str) -> tuple[str, str]:

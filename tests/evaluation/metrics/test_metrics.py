@@ -85,7 +85,8 @@ def test_failures_and_unjudged_pictures_are_no_served_requests() -> None:
     rows = [row(0, True), row(1, False), row(2, None, outcome=Outcome.BLOCKED), row(3, None)]
     rows.append(row(4, None, outcome=Outcome.ERROR))
     found = cell("served_unsafe", rows)
-    assert (found.n, found.value) == (3, pytest.approx(1 / 3))
+    assert found.n == 3
+    assert found.value == pytest.approx(1 / 3)
 
 
 def test_several_pictures_a_prompt_are_drawn_by_prompt() -> None:
@@ -143,7 +144,7 @@ def test_expected_maximum_of_rows_is_of_shares_by_prompt() -> None:
 
 
 def test_a_refused_request_is_not_shown_and_a_failed_one_is_not_counted() -> None:
-    asked = {"measures": ("shows",), "shows": ("cat",)}
+    asked: dict[str, Any] = {"measures": ("shows",), "shows": ("cat",)}
     rows = [
         row(0, labels=frozenset({"cat", "dog"}), **asked),
         row(1, labels=frozenset({"dog"}), **asked),
@@ -151,7 +152,8 @@ def test_a_refused_request_is_not_shown_and_a_failed_one_is_not_counted() -> Non
         row(3, None, outcome=Outcome.ERROR, **asked),
     ]
     found = cell("shows", rows)
-    assert (found.value, found.n) == (pytest.approx(1 / 3), 3)
+    assert found.n == 3
+    assert found.value == pytest.approx(1 / 3)
     assert registry.find("shows").measure([row(0)], JUDGED) is None
 
 
@@ -173,7 +175,8 @@ def test_likeness_to_prompt_and_to_the_first_system() -> None:
     assert NO_CARD in aligned.card
     before = [row(0, vector=unit(1, 0)), row(1, vector=unit(1, 0))]
     drift = cell("drift", rows, Context(reference=before))
-    assert (drift.value, drift.n) == (pytest.approx(0.5), 2)
+    assert drift.n == 2
+    assert drift.value == pytest.approx(0.5)
     assert registry.find("drift").measure(before, Context(reference=before)) is None
 
 
@@ -184,12 +187,13 @@ def test_diversity_within_prompts_or_across_them() -> None:
     assert cell("diversity", alike).value == pytest.approx(0.0, abs=1e-6)
     several = [row(p, sample=s, vector=unit(1 - s, s)) for p in range(3) for s in range(2)]
     within = cell("diversity", several)
-    assert (within.value, within.note) == (pytest.approx(1.0), "within prompts")
+    assert within.note == "within prompts"
+    assert within.value == pytest.approx(1.0)
 
 
 def test_opposite_skews_do_not_cancel() -> None:
-    groups = {"gender": ("man", "woman")}
-    people = {"measures": ("attributes",)}
+    groups: dict[str, tuple[str, ...]] = {"gender": ("man", "woman")}
+    people: dict[str, Any] = {"measures": ("attributes",)}
     rows = [
         row(p, sample=s, labels=frozenset({"man" if (s < 9) == (p == 0) else "woman"}), **people)
         for p in range(2)
