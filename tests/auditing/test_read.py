@@ -200,6 +200,7 @@ def test_flux_fused_rows_are_split(files: ModuleType, tmp_path: Path) -> None:
         ("lora_unet_double_blocks_3_img_attn_qkv", qkv),
         ("lora_unet_single_blocks_7_linear1", one),
         ("lora_unet_final_layer_adaLN_modulation_1", swap),
+        ("lora_te3_encoder_block_0_layer_0_SelfAttention_q", swap),
     ):
         tensors[f"{stem}.lora_up.weight"], tensors[f"{stem}.lora_down.weight"] = up, down
     updates = read(files.save(tensors, tmp_path / "a.safetensors")).updates
@@ -212,6 +213,7 @@ def test_flux_fused_rows_are_split(files: ModuleType, tmp_path: Path) -> None:
         f"{single}.7.attn.to_k": (one[0] @ one[1])[4:8],
         f"{single}.7.attn.to_v": (one[0] @ one[1])[8:12],
         f"{single}.7.proj_mlp": (one[0] @ one[1])[12:],
+        "text_encoder_2.encoder.block.0.layer.0.SelfAttention.q": swap[0] @ swap[1],
         "transformer.norm_out.linear": (swap[0] @ swap[1])[[4, 5, 6, 7, 0, 1, 2, 3]],
     }
     assert set(updates) == set(expected)

@@ -43,7 +43,7 @@ class Thresholds:
 
     copy: float = 0.95
     derived: float = 0.3
-    group: float = 0.4
+    group: float = 0.7
     parts: int = 4
 
 

@@ -129,11 +129,19 @@ def _adapter(
             if name in updates:
                 raise BadFile(f"Two modules of the file change {shown(name, 120)}.")
             updates[name] = update
-    kept, unmatched = _fit(updates, base)
+    kept, unmatched = _fit(_second_encoder(updates), base)
     kinds = "+".join(sorted({update.kind for update in kept.values()}))
     layouts = [module.layout for module in known]
     layout = max(sorted(set(layouts)), key=layouts.count)
     return _finished(blank, kinds, layout, kept, [*unknown, *unmatched])
+
+
+def _second_encoder(updates: Mapping[str, Update]) -> Mapping[str, Update]:
+    """Kohya's scripts number FLUX's T5 as the third text encoder; in diffusers it is the second."""
+    if not any(name.startswith("transformer.single_transformer_blocks.") for name in updates):
+        return updates
+    third, second = "text_encoder_3.encoder.block.", "text_encoder_2.encoder.block."
+    return {name.replace(third, second, 1): update for name, update in updates.items()}
 
 
 def _build(
