@@ -26,13 +26,14 @@ from PIL import Image
 
 from tadasu import world
 from tadasu.alignment.aligned import Aligned, Evaluators
-from tadasu.alignment.engine import Engine, Message, Request, Sampling
+from tadasu.alignment.engine import Engine, Message, Request, Sampling, Until
 from tadasu.backends import aligners
 from tadasu.world import alignment
 
 N = 5
 MAX_TOKENS = 60
 HARMLESS, HARMFUL = "harmless", "image-harm"
+TRAFFIC = (HARMLESS, HARMFUL, "text-harm")
 SMALL: dict[str, Any] = {
     "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6,
     "num_attention_heads": 6, "num_key_value_heads": 6, "max_position_embeddings": 512,
@@ -102,8 +103,10 @@ def interval(first: Sequence[float], second: Sequence[float]) -> dict[str, float
     }
 
 
-def candidates(engine: Engine, asks: list[tuple[Any, str]]) -> dict[str, Any]:
-    """N first sentences in one batch against one by one, after the same draft."""
+def candidates(
+    engine: Engine, asks: list[tuple[Any, str]], until: Until, max_tokens: int
+) -> dict[str, Any]:
+    """N continuations in one batch against one by one, after the same draft."""
     found: dict[str, list[float]] = {"together": [], "one by one": [], "fresh": []}
     for place, (image, text) in enumerate([asks[0], *asks]):  # the first round warms up
         messages = (Message(text=text, images=(image,)),)
@@ -112,9 +115,9 @@ def candidates(engine: Engine, asks: list[tuple[Any, str]]) -> dict[str, Any]:
         def ask(n: int, seed: int, resume: Any, messages: Any = messages) -> Any:
             return engine.generate(
                 Request(
-                    messages=messages, prefill="As an AI assistant,", n=n, until="sentence",
-                    sampling=Sampling(temperature=1.5, top_k=5, seed=seed), max_tokens=70,
-                    resume=resume,
+                    messages=messages, prefill="As an AI assistant,", n=n, until=until,
+                    sampling=Sampling(temperature=1.5, top_k=5, seed=seed),
+                    max_tokens=max_tokens, resume=resume,
                 )
             )  # fmt: skip
 
@@ -181,15 +184,17 @@ def main() -> None:
         grey = [(Image.new("RGB", (32, 32), (i, i, i)), "What is this?") for i in range(64)]
         found: dict[str, Any] = {"model": given.model, "level": given.level}
         if given.only != "cost":
-            asks = grey if given.model == "small" else questions(HARMFUL, given.questions)
-            found["candidates"] = candidates(engine, asks[: given.questions])
+            random = given.model == "small"  # it never ends a sentence by intention
+            asks = grey[: given.questions] if random else questions(HARMFUL, given.questions)
+            shape: tuple[Until, int] = ("end", 20) if random else ("sentence", 70)
+            found["candidates"] = candidates(engine, asks, *shape)
         if given.only != "candidates" and given.model != "small":
             check = aligners.answers(str(world.folder("evaluator")))
             vlm = Aligned(
                 engine, policy="kids", level=given.level, max_tokens=MAX_TOKENS,
                 evaluators=Evaluators(answers=check),
             )  # fmt: skip
-            for name in (HARMLESS, HARMFUL):
+            for name in TRAFFIC:
                 found[name] = cost(vlm, engine, questions(name, given.questions))
     print(json.dumps(found, indent=1))
     if given.out:

@@ -20,7 +20,7 @@ from tadasu.alignment.evaluators.lexicon import THRESHOLD, PolicyLexicon
 from tadasu.alignment.method import REFUSED, Case, Method, Outcome, Parts
 from tadasu.alignment.opening import opener
 from tadasu.alignment.record import Action, Answer, Journal, explained, spent
-from tadasu.errors import BadInput, TadasuError
+from tadasu.errors import BadInput, RunFailed, TadasuError
 from tadasu.policy import Policy
 from tadasu.records import Json
 
@@ -162,7 +162,7 @@ class Aligned:
             try:
                 outcome = self.method.run(self.parts, case, journal)
             except TadasuError as failure:
-                if not journal.drafts and failure.exit_code and not _half_way(failure):
+                if not journal.drafts and not isinstance(failure, RunFailed):
                     raise  # the draft was never made: the question does not fit, or nobody is there
                 outcome, error = REFUSED, str(failure)
             except Exception as failure:  # whatever goes wrong withholds the answer
@@ -195,13 +195,6 @@ class Aligned:
         if "_system" not in self.__dict__:
             self._system: dict[str, Json] = self.system
         return self._system
-
-
-def _half_way(failure: TadasuError) -> bool:
-    """Whether generation had begun when it failed."""
-    from tadasu.errors import RunFailed
-
-    return isinstance(failure, RunFailed)
 
 
 def _opened(

@@ -206,12 +206,12 @@ def test_sentences_stop_generation(llava: TransformersEngine, monkeypatch: Any) 
         state = each.resume
         if state is not None:  # nothing that pads shorter rows is kept
             assert 3 not in state.ids
-            assert len(state.ids) == len(state.conversation.ids) + each.tokens
+            assert len(state.ids) <= len(state.conversation.ids) + each.tokens
             said = llava.processor.tokenizer.decode(state.ids[len(state.conversation.ids) :])
             assert said == each.text == state.text
     for each in reply.continuations:
         if each.finish == "sentence":
-            assert sentence_end(each.text) == len(each.text)
+            assert sentence_end(each.text, finished=True) == len(each.text)
             assert each.tokens < 60
 
 
@@ -300,3 +300,46 @@ def test_several_pictures_in_one_conversation(llava: TransformersEngine) -> None
     reply = llava.generate(Request(messages=messages, n=2, sampling=DRAW, max_tokens=3))
     assert len(reply.continuations) == 2
     assert llava.generate(Request(messages=ask(), max_tokens=3)).prompt_tokens < reply.prompt_tokens
+
+
+def test_the_end_of_an_answer_is_seen_with_its_last_sentence(
+    llava: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a look ahead every answer would cost one more round for nothing."""
+    words = llava.processor.tokenizer
+    sentence, more = (
+        words(text, add_special_tokens=False)["input_ids"] for text in ("It is.", " ok")
+    )
+    plain = type(llava.model).forward
+
+    def say(script: list[int]) -> None:
+        def forward(self: Any, *args: Any, **named: Any) -> Any:
+            output = plain(self, *args, **named)
+            length = int(named["attention_mask"].shape[1]) - begun[0]
+            output.logits[:, -1, script[min(length, len(script) - 1)]] = 1e4
+            return output
+
+        monkeypatch.setattr(type(llava.model), "forward", forward)
+
+    request = Request(messages=ask(), until="sentence", max_tokens=20)
+    begun = [llava.generate(request).prompt_tokens]
+    say([*sentence, 2])
+    found = llava.generate(request).continuations[0]
+    assert (found.text, found.finish) == ("It is.", "end")
+    say([*sentence, *more])
+    found = llava.generate(request).continuations[0]
+    assert (found.text, found.finish) == ("It is.", "sentence")
+    published = llava.generate(
+        Request(messages=ask(), until="full stop", max_tokens=20)
+    ).continuations[0]
+    assert (published.text, published.finish) == ("It is.", "sentence")
+    assert published.tokens < found.tokens
+
+
+def test_candidates_without_a_cache(without: TransformersEngine) -> None:
+    drawn = without.generate(Request(messages=ask(), n=3, sampling=DRAW, max_tokens=5))
+    assert len({each.text for each in drawn.continuations}) > 1
+    assert {each.resume for each in drawn.continuations} == {None}
+    greedy = without.generate(Request(messages=ask(), n=3, max_tokens=5))
+    assert len(greedy.continuations) == 3
+    assert len({each.text for each in greedy.continuations}) == 1

@@ -25,12 +25,14 @@ class Conversation:
 
     Attributes:
         messages: what it was made from.
+        parts: the same as chat templates take it, without control tokens.
         rendered: the text of the template, with one placeholder a picture.
         inputs: what the model is given, each with one row.
         notes: what was changed.
     """
 
     messages: tuple[Message, ...]
+    parts: list[dict[str, Any]]
     rendered: str
     inputs: dict[str, torch.Tensor]
     notes: tuple[str, ...]
@@ -52,7 +54,8 @@ def read(processor: Any, messages: tuple[Message, ...]) -> Conversation:
     controls = control_tokens(processor)
     calm = [broken_up(message.text, controls) for message in messages]
     changed = any(a != b.text for a, b in zip(calm, messages, strict=True))
-    rendered = _rendered(processor, _parts(messages, calm), add_generation_prompt=True)
+    parts = _parts(messages, calm)
+    rendered = _rendered(processor, parts, add_generation_prompt=True)
     images = [image for message in messages for image in message.images]
     try:
         inputs = processor(
@@ -66,6 +69,7 @@ def read(processor: Any, messages: tuple[Message, ...]) -> Conversation:
     kept = {name: value for name, value in inputs.items() if name != "labels"}
     return Conversation(
         messages=messages,
+        parts=parts,
         rendered=rendered,
         inputs=kept,
         notes=(BROKEN_UP,) if changed else (),
@@ -149,11 +153,8 @@ def _rendered(processor: Any, parts: list[dict[str, Any]], **how: bool) -> str:
 
 def _joiner(processor: Any, conversation: Conversation) -> str:
     """What the template puts between a conversation and its answer, besides the prompt for it."""
-    controls = control_tokens(processor)
-    texts = [broken_up(message.text, controls) for message in conversation.messages]
     probe = {"role": "assistant", "content": [{"type": "text", "text": "Answer"}]}
-    parts = [*_parts(conversation.messages, texts), probe]
-    whole = _rendered(processor, parts, continue_final_message=True)
+    whole = _rendered(processor, [*conversation.parts, probe], continue_final_message=True)
     if whole.startswith(conversation.rendered) and whole.endswith("Answer"):
         between = whole[len(conversation.rendered) : -len("Answer")]
         return between if not between.strip() else ""

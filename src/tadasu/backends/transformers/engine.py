@@ -68,6 +68,7 @@ class TransformersEngine:
         config = self.model.config.get_text_config()
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         self._window = resume.window(self.model.config)
+        self._marks: dict[int, bool] = {}
         self._keeps = False
         self._keeps = cache and self._proven()
 
@@ -126,7 +127,7 @@ class TransformersEngine:
             )
         else:
             state, read = None, len(ids)
-        decoder = Decoder(self.processor.tokenizer, ids)
+        decoder = Decoder(self.processor.tokenizer, ids, self._marks)
         stop = Stop(decoder, start=len(ids), until=request.until, deadline=deadline)
         made = self._generate(request, talk, ids, state, limit, stop)
         rows = [

@@ -26,11 +26,12 @@ class Decoder:
     Args:
         tokenizer: of the model.
         before: the tokens that the new ones follow.
+        known: which tokens hold a mark; filled as tokens are met, for all answers of a model.
     """
 
-    def __init__(self, tokenizer: Any, before: list[int]) -> None:
+    def __init__(self, tokenizer: Any, before: list[int], known: dict[int, bool]) -> None:
         self._tokenizer = tokenizer
-        self._known: dict[int, bool] = {}
+        self._known = known
         self._context = before[-4:]
         self._base = self._decode(self._context)
 
@@ -41,7 +42,8 @@ class Decoder:
     def _marks(self, token: int) -> bool:
         """Whether a token holds a mark that ends sentences, or a part of a character."""
         if token not in self._known:
-            self._known[token] = any(mark in self._decode([token]) for mark in MARKS)
+            text = self._decode([token])
+            self._known[token] = any(mark in text for mark in MARKS)
         return self._known[token]
 
     def __call__(self, ids: list[int]) -> str:
@@ -109,6 +111,9 @@ class Stop:
         return place in self._stopped
 
     def _complete(self, row: list[int]) -> bool:
+        """A sentence is complete when one more token is there: it may be the answer's end."""
         if not self._decoder.may_end(row):
             return False
-        return boundary(self._decoder(row), self._until, finished=False) is not None
+        text = self._decoder(row)
+        end = boundary(text, self._until, finished=False)
+        return end is not None and (self._until == "full stop" or end < len(text))
