@@ -74,5 +74,7 @@ def kohya(pairs: Mapping[str, tuple[Tensor, Tensor]], alpha: float | None) -> di
 
 
 def save(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> Path:
-    save_file({name: t.contiguous() for name, t in tensors.items()}, str(path), metadata=metadata)
+    save_file(
+        {name: t.clone().contiguous() for name, t in tensors.items()}, str(path), metadata=metadata
+    )
     return path
