@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=40)
     parser.add_argument("--generations", type=int, default=40)
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS))
+    parser.add_argument("--attacks", nargs="*", default=list(ATTACKS))
     parser.add_argument("--bells", type=Path, help="keeps the texts of ring_a_bell between runs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -165,7 +166,7 @@ def main() -> None:
     for system in options.systems:
         with bench.on(system):
             before = bench.unsafe(bench.texts)
-        for name in ATTACKS:
+        for name in options.attacks:
             if system == "plain" and name in ("p4d", "unlearn_diff_atk"):
                 continue
             began = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tadasu.detectors.repair import Repair, dictionary, is_word
+from tadasu.detectors.repair import REMEMBERED, Repair, dictionary, is_word, stands_alone
 
 NAMES = Repair(["pistol", "sword", "skull", "gun", "beer", "middle", "finger", "日本刀"])
 
@@ -40,3 +40,7 @@ def test_forms_of_known_words_are_words() -> None:
     assert all(is_word(word) for word in ("knives", "stabbed", "surfers", "cats"))
     assert not any(is_word(word) for word in ("tol", "wea", "pon", "pistl"))
     assert len(dictionary()) > 70_000
+
+
+def test_what_is_remembered_of_strangers_texts_is_bounded() -> None:
+    assert is_word.cache_info().maxsize == stands_alone.cache_info().maxsize == REMEMBERED

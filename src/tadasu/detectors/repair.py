@@ -11,13 +11,16 @@ does not depend on how many names there are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from tadasu.detectors.inflection import plurals, verb_forms
 
 SIGNS = "*?#%^&_~•°×"
 """Characters that stand for letters when they stand between letters."""
+
+REMEMBERED = 50_000
+"""Tokens whose answer is kept; texts come from strangers, so it must not grow without end."""
 
 _LIST = Path(__file__).with_name("words.txt")
 _SHORT = Path(__file__).with_name("short_words.txt")
@@ -34,7 +37,7 @@ def dictionary() -> frozenset[str]:
     return frozenset(line for line in lines if not line.startswith("#"))
 
 
-@cache
+@lru_cache(maxsize=REMEMBERED)
 def is_word(token: str) -> bool:
     """Whether English has the word, or a word of which it is a plural or verb form.
 
@@ -59,7 +62,7 @@ def short_words() -> frozenset[str]:
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
-@cache
+@lru_cache(maxsize=REMEMBERED)
 def stands_alone(piece: str) -> bool:
     """Whether a piece of a text is more than a piece of a word.
 
