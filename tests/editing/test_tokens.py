@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tadasu.editing.tokens import MODES, Span, paired, rows, span
+from tadasu.editing.tokens import MODES, Mode, Span, paired, rows, span
 from tadasu.errors import BadInput, UnknownName
 
 BOS, EOS = 90, 91
@@ -107,6 +107,8 @@ def test_a_text_without_tokens_is_refused() -> None:
 def test_a_text_with_an_unknown_token_has_no_rows() -> None:
     unread = span([2, 1, 0, 0], [1, 1, 0, 0], bos=None, eos=1, unknown=2)
     assert not unread.readable
-    for mode in MODES:
+    every: tuple[Mode, ...] = ("last", "last+tail", "all", "eot")
+    assert every == MODES
+    for mode in every:
         assert rows(unread, mode) == ()
     assert span([5, 1, 0, 0], [1, 1, 0, 0], bos=None, eos=1, unknown=2).readable

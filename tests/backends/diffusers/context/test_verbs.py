@@ -141,13 +141,14 @@ def test_another_text_encoder_is_refused_unless_forced(
     pipe = families["sd"]
     plain, edit = picture(pipe), _edit(pipe)
     other = replace(edit, fingerprint="sha256:other")
-    for act in (
+    acts: tuple[Callable[[], Any], ...] = (
         lambda: other.fold(pipe),
         lambda: other.applied(pipe).__enter__(),
         lambda: other.export(pipe, tmp_path / "x.safetensors"),
         lambda: other.check(pipe),
         lambda: other.preview(pipe),
-    ):
+    )
+    for act in acts:
         with pytest.raises(BadInput, match="made for text encoder"):
             act()
     assert not list(tmp_path.iterdir())
