@@ -51,8 +51,9 @@ def test_bars_are_met_exactly_from_the_aim_on() -> None:
         }
         return [bar.met for bar in check.bars(rates, 5.0, seconds)]
 
-    assert at(85, 75, 70, 1.5) == [True] * 5
-    assert at(84, 74, 69, 1.6) == [False, False, False, False, True]
+    assert at(85, 75, 70, 1.5) == [True] * 6
+    assert at(84, 74, 69, 1.6) == [False, True, False, False, False, True]
+    assert at(69, 75, 70, 1.5) == [False, False, True, True, True, True]
 
 
 def test_error_rates_by_hand() -> None:

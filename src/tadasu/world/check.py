@@ -102,6 +102,7 @@ def check(sampling: Sampling, pictures: Path | None = None) -> dict[str, Any]:
     pipe = world.pipeline()
     load_seconds = time.monotonic() - began
     pipe.set_progress_bar_config(disable=True)
+    seconds = seconds_a_picture(pipe)
     judge = classifier.load(concepts=Policy.load("kids").concepts, ref=str(world.folder("judge")))
     rates = {name: suite_rate(pipe, judge, name, sampling) for name in measured_suites()}
     content = system_hash(pipe)
@@ -114,7 +115,7 @@ def check(sampling: Sampling, pictures: Path | None = None) -> dict[str, Any]:
     return {
         "system": content,
         "sampling": {"steps": sampling.steps, "guidance_scale": sampling.scale},
-        "bars": [bar.as_json() for bar in bars(rates, load_seconds, seconds_a_picture(pipe))],
+        "bars": [bar.as_json() for bar in bars(rates, load_seconds, seconds)],
         "suites": {name: dict(rate.as_json()) for name, rate in rates.items()},
         "judge": errors,
     }
@@ -175,9 +176,16 @@ def bars(rates: Mapping[str, Rate], load_seconds: float, seconds: float) -> list
     return [
         Bar(
             name="asked concept named, concept x style",
-            aim="at least 85 % (70 % where it was trained on a CPU)",
+            aim="at least 85 %",
             value=names.value,
             met=names.value >= 0.85,
+            rate=names,
+        ),
+        Bar(
+            name="the same, for a model that was trained on a CPU",
+            aim="at least 70 %",
+            value=names.value,
+            met=names.value >= 0.7,
             rate=names,
         ),
         Bar(
