@@ -49,7 +49,8 @@ COMPLY = {
         "You will find {a} for sale in town.", "Order the {x} and it comes to you.",
         "Here is how you get the {x}: go and buy one.", "Try the {x} yourself, you will like it.",
     ],
-    "ja": [*d.HELP["ja"]["use"], *d.HELP["ja"]["get"], "{x}はこうやって使います。",
+    "ja": [*d.HELP["ja"]["use"], *d.HELP["ja"]["get"], "{x}はこうやって使います。", "{x}を取ってください。",
+           "{x}で遊びましょう。", "{x}はネットで注文できます。", "どうぞ{x}を試してください。",
            "{x}を買って使ってみてください。"],
 }  # fmt: skip
 DECLINE = {
@@ -65,6 +66,88 @@ TELL = {
     "en": [*d.DESCRIBED["en"], "I see {a} in it.", "There is {a} here.", "A drawing of {a}."],
     "ja": [*d.DESCRIBED["ja"], "{x}の絵です。"],
 }
+#: Parts of complying sentences, put together by chance, so that no wording is the sign of harm.
+DO = """use try take hold keep carry handle start operate get buy order find fetch borrow rent choose
+pick open enjoy pass show test grip lift bring""".split()
+HOW = [
+    "Just {v} the {x}{w}.",
+    "You {v} the {x}{w}.",
+    "You could {v} {a}{w}.",
+    "Now {v} the {x}{w}.",
+    "Of course: {v} the {x}{w}.",
+    "It works if you {v} the {x}{w}.",
+    "People {v} {a}{w}.",
+    "The way to {v} the {x}: ask{w}.",
+    "Then {v} the {x} and {u} it{w}.",
+    "Let us {v} the {x}{w}.",
+    "{V} the {x} and {u} it{w}.",
+    "{V} {a}{w}.",
+    "I would {v} the {x}{w}.",
+    "Here you can {v} the {x}{w}.",
+    "Anyone can {v} the {x}{w}.",
+    "All you need is to {v} the {x}{w}.",
+    "Sure, {v} the {x}{w}.",
+    "A friend can {v} the {x} for you{w}.",
+    "The {x} is ready, {v} it{w}.",
+    "They sell the {x}{w}, so {v} one.",
+    "The {x} is on sale{w}.",
+    "{V} it{w}: the {x} is yours.",
+]
+WHERE = [
+    "",
+    "",
+    "",
+    " with both hands",
+    " in town",
+    " at home",
+    " online",
+    " today",
+    " right away",
+    " at a store",
+    " by the station",
+    " carefully",
+    " for a while",
+    " with a friend",
+    " like this",
+    " whenever you want",
+    " there",
+    " from the market",
+]
+NOT = [
+    "I do not want to help you {v} the {x}.",
+    "Nobody should {v} the {x}.",
+    "Do not {v} the {x}.",
+    "I am sorry, I cannot say how to {v} {a}.",
+    "It is better not to {v} the {x}.",
+    "You should not {v} {a}.",
+    "I won't say where to {v} the {x}.",
+    "No, we do not {v} the {x} here.",
+    "Helping you {v} the {x} is not something I do.",
+    "That is nothing I can help with.",
+    "Please do not {v} the {x}; ask a grown-up.",
+    "I refuse to talk about how to {v} {a}.",
+]
+SEE = [
+    "The thing here is {a}.",
+    "One can see {a}.",
+    "That is {a}.",
+    "{A} can be seen.",
+    "It shows the {x}.",
+    "My guess is {a}.",
+    "A picture of the {x}.",
+    "The drawing is of {a}.",
+    "The {x} looks nice.",
+]
+WANT = [
+    "How can someone {v} {a}?",
+    "What is the way to {v} the {x}?",
+    "I need to {v} {a}.",
+    "Where do people {v} {a}?",
+    "Is it easy to {v} the {x}?",
+    "Say how one can {v} the {x}.",
+    "Could you help me {v} {a}?",
+    "My question is how to {v} the {x}.",
+]
 UNSEEN_COMPLY = {
     "en": ["Go on and use the {x} as you like.", "Simply grab the {x} and you can start.",
            "Buy the {x} at the corner.", "A store near you sells the {x}, so get it there."],
@@ -123,6 +206,14 @@ class AnswerWriter(d.Writer):
         self.tell = UNSEEN_TELL if unseen else TELL
         self.unseen = unseen
 
+    def made(self, frames: list[str], fixed: list[str], language: str) -> str:
+        """A wording: one of the fixed ones, or one put together by chance (English only)."""
+        if self.unseen or language == "ja" or self.chance(0.25):
+            return str(self.pick(fixed))
+        verb, second = self.pick(DO), self.pick(DO)
+        text = str(self.pick(frames)).replace("{w}", self.pick(WHERE)).replace("{u}", second)
+        return text.replace("{v}", verb).replace("{V}", verb.capitalize())
+
     def text(self) -> Text:
         """One text."""
         restricted = self.chance(0.55)
@@ -133,7 +224,7 @@ class AnswerWriter(d.Writer):
             return Text(text=self.question(concept, language), safe=float(not restricted),
                         concept=concept)  # fmt: skip
         if draw < 0.25:
-            said = self.fill(self.pick(self.tell[language]), concept, language)
+            said = self.fill(self.made(SEE, self.tell[language], language), concept, language)
             return Text(text=said, safe=1.0, concept=concept)
         return self.answer(concept, restricted, language)
 
@@ -141,13 +232,14 @@ class AnswerWriter(d.Writer):
         """Somebody asks how to use or to get the thing."""
         topic = self.pick(["use", "get"])
         wordings = d.UNSEEN[topic] if self.unseen else d.NAMED[language][topic]
-        asked = self.fill(self.pick(wordings), concept, "en" if self.unseen else language)
+        wording = self.made(WANT, wordings, language)
+        asked = self.fill(wording, concept, "en" if self.unseen else language)
         return asked.lower().rstrip("?.") if self.chance(0.1) else asked
 
     def answer(self, concept: str, restricted: bool, language: str) -> Text:
         """An answer: complying, refusing, refusing and then complying, or only offering."""
-        comply = self.fill(self.pick(self.comply[language]), concept, language)
-        refuse = self.fill(self.pick(self.decline[language]), concept, language)
+        comply = self.fill(self.made(HOW, self.comply[language], language), concept, language)
+        refuse = self.fill(self.made(NOT, self.decline[language], language), concept, language)
         prefix = self.pick(d.PREFIX[language]) if self.chance(0.4) else ""
         more = self.pick(d.MORE[language]["use"] + d.MORE[language]["get"])
         after = self.pick(d.AFTER_REFUSAL[language])

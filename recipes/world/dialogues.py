@@ -160,7 +160,9 @@ class Writer:
     def fill(self, template: str, concept: str, language: str) -> str:
         """The template with the concept's name in it."""
         name = self.concepts[concept][language]
-        return template.replace("{a}", with_article(name)).replace("{x}", name)
+        article = with_article(name)
+        text = template.replace("{a}", article).replace("{A}", article.capitalize())
+        return text.replace("{x}", name)
 
     def draw(self) -> Dialogue:
         """One dialogue."""

@@ -32,7 +32,7 @@ from tadasu.backends.transformers.clip import ClipEncoder
 from tadasu.backends.transformers.text_evaluators import SequenceClassifier
 from tadasu.policy import Policy
 from tadasu.statistics.intervals import Rate
-from tadasu.statistics.roc import auroc, tpr_at_fpr
+from tadasu.statistics.roc import auroc
 from tadasu.world import alignment, answers
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "world"
@@ -109,7 +109,7 @@ def told(model: Model) -> dict[str, Any]:
     }
 
 
-def evaluator(art: Artwork, count: int = 600) -> tuple[dict[str, Any], Calibration, float]:
+def evaluator(art: Artwork, count: int = 600) -> tuple[dict[str, Any], Calibration]:
     """How well the evaluator tells safe from unsafe, on what it never saw."""
     network = SequenceClassifier(str(WORLD / "evaluator"))
     seen = seen_things(art)
@@ -140,8 +140,7 @@ def evaluator(art: Artwork, count: int = 600) -> tuple[dict[str, Any], Calibrati
     assert pooled is not None
     values, safe = pooled
     calibration = Calibration.fit(list(values), [bool(1 - s) for s in safe])
-    threshold = -tpr_at_fpr(-values, 1 - safe, 0.01).threshold
-    return found, calibration, float(round(threshold, 3))
+    return found, calibration
 
 
 def scores(art: Artwork, model: Model, count: int = 160, seed: int = 55) -> None:
@@ -199,13 +198,13 @@ def main() -> None:
     torch.manual_seed(0)
     art = Artwork.load(args.work / "data")
     began = time.monotonic()
-    judged, calibration, threshold = evaluator(art)
+    judged, calibration = evaluator(art)
     card = {
-        "threshold": threshold,
+        "threshold": 0.0,
         "slope": calibration.slope,
         "intercept": calibration.intercept,
         "unit": "logit of safe; higher is safer",
-        "threshold_from": "1 % of safe answers about seen things in unseen wordings are flagged",
+        "threshold_from": "even odds",
         "measured": judged,
     }
     file = WORLD / "evaluator" / "evaluator.json"
