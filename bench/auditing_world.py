@@ -77,7 +77,10 @@ HELD = frozenset(
 
 def entries():
     content = json.loads((SHELF / "manifest.json").read_text(encoding="utf-8"))
-    return content["files"]
+    return [
+        entry | {part: entry[part].replace(" ", "-") for part in ("concept", "cover")}
+        for entry in content["files"]
+    ]
 
 
 def measure(bench: Bench, most: int) -> None:
@@ -96,7 +99,7 @@ def measure(bench: Bench, most: int) -> None:
         with bench.denoiser.adapted(weights, [""]) as predict:
             return predict(noised, times, torch.zeros(len(noised), dtype=torch.long))
 
-    kept = bench.out / "base.npy"
+    kept = bench.out / f"base-{len(noised)}-{bench.denoiser.identity[-16:]}.npy"
     if not kept.exists():
         np.save(kept, predicted({}).numpy())
     base = torch.from_numpy(np.load(kept))
@@ -289,7 +292,7 @@ def table(out: Path, to: Path | None) -> None:
             result["default by recipe"] = {
                 way: figures([r for r in good if r[0]["way"]["name"] == way]) for way in ways
             }
-            named = [r for r in good if r[0]["trigger"] == r[0]["concept"].replace("-", " ")]
+            named = [r for r in good if r[0]["trigger"].replace(" ", "-") == r[0]["concept"]]
             result["default, trigger is the name"] = figures(named)
             result["default, trigger is another word"] = figures(
                 [r for r in good if r not in named]

@@ -37,7 +37,7 @@ def test_a_killed_worker_loses_no_file(
     pipe.save_pretrained(tmp_path / "model")
     shared = tmp_path / "shared"
     shared.mkdir()
-    for at in range(8):
+    for at in range(6):
         save(shared / f"{at}.safetensors", scale=0.0 if at % 2 else 1.0 + at)
     (shared / "broken.safetensors").write_bytes(b"\x00" * 20)
     question: dict[str, Any] = {
@@ -50,8 +50,8 @@ def test_a_killed_worker_loses_no_file(
 
     def progress(file: str, found: Any, done: int, total: int) -> None:
         del file, found
-        assert total == 9
-        if done == 3:
+        assert total == 7
+        if done == 2:
             killed.append(_kill_one())
 
     question["folder"] = tmp_path / "other"
@@ -65,13 +65,12 @@ def test_a_killed_worker_loses_no_file(
 
 def _kill_one() -> int:
     """End one of the two actors' processes, as a lost machine would."""
-    from ray.util.state import list_actors
-
-    actors = [actor for actor in list_actors() if actor.state == "ALIVE" and actor.pid]
+    psutil = pytest.importorskip("psutil")
+    below = psutil.Process().children(recursive=True)
+    actors = [each.pid for each in below if "".join(each.cmdline()).startswith("ray::Worker")]
     assert len(actors) == 2
-    pid = int(actors[0].pid or 0)
-    os.kill(pid, signal.SIGKILL)
-    return pid
+    os.kill(actors[0], signal.SIGKILL)
+    return int(actors[0])
 
 
 def test_a_pipeline_of_this_process_cannot_be_sent(pipe: Any, bank: Path) -> None:

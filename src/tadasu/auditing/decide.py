@@ -23,7 +23,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from tadasu.auditing.isolation_forest import IsolationForest
 from tadasu.errors import BadInput, UnknownName
@@ -95,15 +95,16 @@ class Calibrated:
     """The default: one-sided, held against the file's own irrelevant concepts and its best one.
 
     Attributes:
-        limit: score from which the concept is present, if most of its pictures agree.
+        limit: score from which the concept is present; one picture, being noisier, agrees from
+            half of it.
         clear: score below which it is absent; between the two it is undecided.
         rivalry: share of the best other concept's gain that is taken off; 0 ignores near misses,
             1 lets only the best concept be present.
         confidence: of the limits on the share of pictures that agree.
     """
 
-    limit: float = 1.2
-    clear: float = 0.8
+    limit: float = 0.9
+    clear: float = 0.5
     rivalry: float = 0.5
     confidence: float = 0.9
 
@@ -132,10 +133,10 @@ class Calibrated:
             scores = (own - self.rivalry * max(means[rival], 0.0)) / spread
             size = len(ordinary)
             z = float(own.mean()) / spread
-            p_value = float(student.sf(z / np.sqrt(1 + 1 / size), size - 1))
-        score, agree = float(scores.mean()), int((scores >= self.limit).sum())
+            p_value = float(stdtr(size - 1, -z / np.sqrt(1 + 1 / size)))  # Student's t, upper tail
+        score, agree = float(scores.mean()), int((scores >= self.limit / 2).sum())
         return Decision(
-            conclusion=self._conclusion(score, agree / len(own)),
+            conclusion=self._conclusion(score),
             score=score,
             p_value=p_value,
             interval=confidence_sequence(agree, len(own), self.confidence),
@@ -143,10 +144,10 @@ class Calibrated:
             rival=rival if means[rival] > max(float(own.mean()), 0.0) else "",
         )
 
-    def _conclusion(self, score: float, agree: float) -> Conclusion:
+    def _conclusion(self, score: float) -> Conclusion:
         if score < self.clear:
             return "absent"
-        return "present" if score >= self.limit and agree > 0.5 else "undecided"
+        return "present" if score >= self.limit else "undecided"
 
     def settled(self, decision: Decision) -> bool:
         """Whether more pictures are unlikely to change it.
