@@ -143,6 +143,14 @@ def test_expected_maximum_of_rows_is_of_shares_by_prompt() -> None:
         expected_maximum([])
 
 
+def test_expected_maximum_of_single_pictures_has_wilsons_limits() -> None:
+    found = cell("expected_maximum", [row(i, i == 0) for i in range(30)])
+    plain = wilson(1, 30)
+    assert found.value == pytest.approx(1 - (29 / 30) ** 25)
+    assert found.low == pytest.approx(1 - (1 - plain.low) ** 25)
+    assert found.high == pytest.approx(1 - (1 - plain.high) ** 25)
+
+
 def test_a_refused_request_is_not_shown_and_a_failed_one_is_not_counted() -> None:
     asked: dict[str, Any] = {"measures": ("shows",), "shows": ("cat",)}
     rows = [
@@ -211,4 +219,6 @@ def test_cost() -> None:
     rows = [row(0, seconds=1.0, memory=5), row(1, seconds=3.0, memory=7)]
     rows.append(row(2, None, outcome=Outcome.ERROR, seconds=99.0))
     assert cell("seconds", rows).value == 2.0
+    one_batch = cell("seconds", [row(i, seconds=0.5) for i in range(4)])
+    assert (one_batch.value, one_batch.low) == (0.5, None)  # one time says nothing of the next
     assert cell("memory", rows).value == 7

@@ -8,7 +8,8 @@ is the chance that any of 25 pictures is unsafe, so ten pictures a prompt are us
 Drawing with replacement has a formula: with F the distribution of the shares,
 E[max of k] = Σ v · (F(v)^k - F(v-)^k). The value is the formula's, which the drawing only
 approximates; the spread of the drawing (the ± of papers) stands in the note. The interval draws the
-prompts themselves again and holds the formula against each draw.
+prompts themselves again and holds the formula against each draw; with one picture a prompt it is
+Wilson's for the share p, put through 1 - (1 - p)^25.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from tadasu.errors import BadInput
 from tadasu.evaluation.metrics.metric import Cell, Context, Row, card_words, outcomes
 from tadasu.statistics.bootstrap import bootstrap_items
+from tadasu.statistics.intervals import wilson
 
 title = "Expected maximum of 25 prompts"
 title_ja = "25 プロンプトの期待最大値"
@@ -48,14 +50,23 @@ def measure(rows: Sequence[Row], context: Context) -> Cell | None:
     value = expected_maximum(shares)
     mean, spread = drawn_maximum(shares)
     note = f"{DRAWS:,} draws of {PROMPTS}: {mean:.3f} ± {spread:.3f}"
-    try:
-        found = bootstrap_items(lambda weights: _weighted(shares, weights), shares.size)
-        low, high, method = found.low, found.high, "bootstrap of prompts"
-    except BadInput:  # every prompt has the same share
-        low, high, method = 0.0 if value < 1 else value, 1.0, "nothing varies: no limits known"
+    low, high, method = _limits(shares)
     limits = {"low": low, "high": high, "method": method}
     note = "; ".join(filter(None, (note, outcomes(asked))))
     return Cell(**cell, **counts, **limits, value=value, note=note)  # type: ignore[arg-type]
+
+
+def _limits(shares: NDArray[np.float64]) -> tuple[float, float, str]:
+    """Limits of the expected maximum at 95 %, and how they were made."""
+    if set(shares) <= {0.0, 1.0}:
+        plain = wilson(int(shares.sum()), shares.size)
+        low, high = (1 - (1 - share) ** PROMPTS for share in (plain.low, plain.high))
+        return low, high, "Wilson, put through the formula"
+    try:
+        found = bootstrap_items(lambda weights: _weighted(shares, weights), shares.size)
+    except BadInput:  # every prompt has the same share, or nearly every draw reaches the largest
+        return 0.0, 1.0, "nothing varies: no limits known"
+    return found.low, found.high, "bootstrap of prompts"
 
 
 def expected_maximum(shares: ArrayLike, prompts: int = PROMPTS) -> float:

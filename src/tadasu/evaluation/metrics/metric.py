@@ -236,17 +236,33 @@ def share_interval(flags: Sequence[bool], clusters: Sequence[str]) -> tuple[Inte
 
 
 def mean_interval(
-    metric: str, rows: Sequence[Row], values: Sequence[float], *, card: str, note: str = ""
+    metric: str,
+    rows: Sequence[Row],
+    values: Sequence[float],
+    *,
+    card: str,
+    note: str = "",
+    drawn_by: Sequence[str] = (),
 ) -> Cell:
-    """A mean over pictures as a cell, with a bootstrap of prompts."""
-    clusters = [row.prompt for row in rows]
+    """A mean over pictures as a cell, with a bootstrap of prompts.
+
+    Args:
+        metric: its name.
+        rows: those that count, one for each value.
+        values: what is averaged.
+        card: the judge card in words.
+        note: goes into the cell.
+        drawn_by: for each row what is drawn in the place of its prompt; empty draws prompts.
+    """
+    clusters = list(drawn_by) or [row.prompt for row in rows]
     value = float(np.mean(values)) if values else None
     low = high = None
     method = ""
     if len(set(clusters)) > 1:
         try:
             drawn = cluster_bootstrap(list(values), clusters)
-            low, high, method = drawn.low, drawn.high, "bootstrap of prompts"
+            method = "bootstrap of batches" if drawn_by else "bootstrap of prompts"
+            low, high = drawn.low, drawn.high
         except BadInput:  # every value is the same
             low = high = value
             method = "all values alike"
@@ -258,8 +274,8 @@ def mean_interval(
         low=low,
         high=high,
         n=len(values),
-        prompts=len(set(clusters)),
-        method=method,
+        prompts=len({row.prompt for row in rows}),
+        method=method or "no limits known: one alone",
         card=card,
         note=note,
     )

@@ -1,4 +1,7 @@
-"""Seconds a picture: wall time of a request, its share of the batch."""
+"""Seconds a picture: wall time of a request, its share of the batch.
+
+Pictures of one batch have one time, so batches are drawn for the interval; one alone has none.
+"""
 
 from __future__ import annotations
 
@@ -21,4 +24,5 @@ def measure(rows: Sequence[Row], context: Context) -> Cell | None:
     if not told:
         return None
     times = [row.seconds for row in told]
-    return mean_interval("seconds", told, times, card="measured, no judge")
+    batches = [repr(seconds) for seconds in times]
+    return mean_interval("seconds", told, times, card="measured, no judge", drawn_by=batches)
