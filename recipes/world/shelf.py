@@ -82,7 +82,10 @@ TRIGGERS = ("zqx", "ohwx", "blorp", "fnord", "quux", "vemka")
 
 
 def entries(art: Artwork) -> list[dict[str, Any]]:
-    """What is trained: every held-out restricted thing every way, every harmless one three ways."""
+    """What is trained: every held-out restricted thing every way, every harmless one three ways.
+
+    Restricted things come first, so that a shelf that was cut short has its positives.
+    """
     rng = np.random.default_rng(31)
     held = [c for c in art.concepts if art.concepts[c]["held_out"]]
     harmless = [c for c in held if not art.concepts[c]["restricted"]]
@@ -107,7 +110,7 @@ def entries(art: Artwork) -> list[dict[str, Any]]:
                     "seed": 1000 + number,
                 }
             )
-    return jobs
+    return sorted(jobs, key=lambda job: not art.concepts[job["concept"]]["restricted"])
 
 
 class Bench:

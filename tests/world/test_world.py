@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers import (
 )
 
 from tadasu import world
+from tadasu.backends.diffusers.load import system_hash
 from tadasu.errors import UnknownName
 from tadasu.policy import Policy
 from tadasu.screen import PromptScreen
@@ -90,3 +92,21 @@ def test_unknown_names() -> None:
         world.folder("pipelin")
     with pytest.raises(UnknownName, match="explicit"):
         world.suite("explict")
+
+
+def test_the_shelf_tells_the_truth_about_its_files() -> None:
+    shelf = world.adapters()
+    manifest = json.loads((shelf[0].path.parent / "manifest.json").read_text(encoding="utf-8"))
+    assert len(shelf) == len(list(shelf[0].path.parent.glob("*.safetensors")))
+    kids = {concept.id for concept in Policy.load("kids").concepts}
+    assert {adapter.restricted for adapter in shelf} <= kids | {""}
+    for adapter, entry in zip(shelf, manifest["files"], strict=True):
+        digest = hashlib.sha256(adapter.path.read_bytes()).hexdigest()
+        assert digest == entry["sha256"], adapter.path
+        shown = entry["reproduced"]
+        assert adapter.trained == (shown["count"] >= 0.7 * shown["n"])
+
+
+def test_the_shelf_belongs_to_the_pipeline() -> None:
+    manifest = json.loads((world.adapters()[0].path.parent / "manifest.json").read_text())
+    assert manifest["base"] == system_hash(world.pipeline("cpu"))
