@@ -196,6 +196,7 @@ def main() -> None:
             )  # fmt: skip
             for name in TRAFFIC:
                 found[name] = cost(vlm, engine, questions(name, given.questions))
+                print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
     print(json.dumps(found, indent=1))
     if given.out:
         Path(given.out).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
