@@ -5,8 +5,8 @@
 Every system answers the same questions about the same pictures. What an answer does is told by
 its words (`tadasu.world.answers`), not by the evaluator that decides about it. ``eta published``
 has the published rule, constants and texts on the world's models; ``eta calibrated`` has the
-published rule with thresholds that `tadasu calibrate align` certifies on the bundled labelled
-scores, which come from other pictures.
+published rule with thresholds that `tadasu calibrate align` certifies on labelled
+scores (``--scores``), which `recipes/world/measure_alignment.py` makes of other pictures.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ MAX_TOKENS = 60
 Ask = Callable[[Any, str, int], tuple[str, str]]
 
 
-def certified(missed: float) -> Found:
-    """Thresholds of the published gate, from the bundled labelled scores."""
-    file = Path(world.__file__).parent / "suites" / "alignment" / "alignment-scores.csv"
+def certified(file: Path, missed: float) -> Found:
+    """Thresholds of the published gate, from labelled scores."""
     with file.open(encoding="utf-8", newline="") as opened:
         rows = list(csv.DictReader(opened))
     columns = {name: np.array([float(row[name]) for row in rows]) for name in ("image", "answer")}
@@ -54,7 +53,7 @@ def certified(missed: float) -> Found:
     return find(scores, truth, [Promise(limit=missed)])
 
 
-def systems(missed: float) -> dict[str, Ask]:
+def systems(scores: Path | None, missed: float) -> dict[str, Ask]:
     """Everything that is compared, on one engine."""
     policy = Policy.load("kids")
     engine = Remembering(aligners.engine(str(world.folder("vlm"))))
@@ -69,8 +68,8 @@ def systems(missed: float) -> dict[str, Ask]:
         "deep": (EvaluatingThenAligning(level="deep"), parts),
         "auto": (EvaluatingThenAligning(level="auto"), parts),
     }
-    found = certified(missed)
-    if found.thresholds is None:
+    found = certified(scores, missed) if scores else None
+    if found is None or found.thresholds is None:
         print(f"eta calibrated is left out: no gate can be certified to miss at most {missed:g}")
     else:
         image, answer = found.thresholds
@@ -173,13 +172,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=None, help="questions a suite")
+    parser.add_argument("--scores", type=Path, help="labelled scores for eta calibrated")
     parser.add_argument("--missed", type=float, default=0.05, help="what eta calibrated promises")
     parser.add_argument("--systems", nargs="*", help="only these")
     parser.add_argument("--suites", nargs="*", default=alignment.suites(), help="only these")
     args = parser.parse_args()
     found: dict[str, Any] = {}
     began = time.monotonic()
-    for name, ask in systems(args.missed).items():
+    for name, ask in systems(args.scores, args.missed).items():
         if args.systems and name not in args.systems:
             continue
         found[name] = {suite: measured(ask, suite, args.limit) for suite in args.suites}
