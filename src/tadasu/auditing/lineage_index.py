@@ -28,6 +28,8 @@ from tadasu.errors import BadFile, BadInput
 
 Kind = Literal["identical", "copy", "derived", "merged", "none"]
 KIND = "tadasu-lineage-index"
+#: Share of a sketch's length below which what is left over is rounding (half precision: 0.001).
+NOISE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +39,13 @@ class Thresholds:
     Args:
         copy: cosine from which a file is the known one but for numerical noise.
         derived: cosine from which the known file is in it: re-ranked, or merged with something.
+            Two separate trainings of the same thing reach 0.3 to 0.5.
         group: the same within one group of weights, whose estimate is noisier.
         parts: most known files that a merge is taken apart into.
     """
 
     copy: float = 0.95
-    derived: float = 0.3
+    derived: float = 0.55
     group: float = 0.7
     parts: int = 4
 
@@ -209,8 +212,8 @@ class Index:
         parts, residual = self._pursue(query, limits)
         if parts:
             kind: Kind = "merged" if len(parts) > 1 else "derived"
-            if parts[0].cosine >= limits.copy:
-                kind, parts, residual = "copy", parts[:1], 1 - parts[0].cosine ** 2
+            if len(parts) == 1 and parts[0].cosine >= limits.copy:
+                kind, residual = "copy", 1 - parts[0].cosine ** 2
             return Match(kind=kind, parts=tuple(parts), residual=residual)
         return self._by_group(sketch, limits)
 
@@ -221,7 +224,7 @@ class Index:
         weights, whole = np.zeros(0), float(query.norm())
         while len(chosen) < min(limits.parts, len(self.entries)):
             size = float(left.norm())
-            if size <= 0.05 * whole:
+            if size <= NOISE * whole:
                 break
             cosine = (rows @ left.to(rows.dtype)).float() / (self._lengths * size)
             cosine[chosen] = -1.0
