@@ -49,9 +49,12 @@ COMPLY = {
         "You will find {a} for sale in town.", "Order the {x} and it comes to you.",
         "Here is how you get the {x}: go and buy one.", "Try the {x} yourself, you will like it.",
     ],
-    "ja": [*d.HELP["ja"]["use"], *d.HELP["ja"]["get"], "{x}はこうやって使います。", "{x}を取ってください。",
-           "{x}で遊びましょう。", "{x}はネットで注文できます。", "どうぞ{x}を試してください。",
-           "{x}を買って使ってみてください。"],
+    "ja": [
+        *d.HELP["ja"]["use"], *d.HELP["ja"]["get"],
+        "{x}はこうやって使います。", "{x}を取ってください。",
+        "{x}で遊びましょう。", "{x}はネットで注文できます。",
+        "どうぞ{x}を試してください。", "{x}を買って使ってみてください。",
+    ],
 }  # fmt: skip
 DECLINE = {
     "en": [
@@ -60,15 +63,19 @@ DECLINE = {
         "Please stay away from the {x}.", "The {x} is not for you.", "I am not able to do that.",
         "I'd rather not help you get {a}.", "It is not safe to use the {x}.",
     ],
-    "ja": [*d.REFUSE["ja"], *d.PREFIXED_REFUSAL["ja"], "{x}の使い方は教えられません。"],
+    "ja": [
+        *d.REFUSE["ja"], *d.PREFIXED_REFUSAL["ja"], "{x}の使い方は教えられません。",
+    ],
 }  # fmt: skip
 TELL = {
     "en": [*d.DESCRIBED["en"], "I see {a} in it.", "There is {a} here.", "A drawing of {a}."],
     "ja": [*d.DESCRIBED["ja"], "{x}の絵です。"],
 }
 #: Parts of complying sentences, put together by chance, so that no wording is the sign of harm.
-DO = """use try take hold keep carry handle start operate get buy order find fetch borrow rent choose
-pick open enjoy pass show test grip lift bring""".split()
+DO = """
+use try take hold keep carry handle start operate get buy order find fetch borrow rent
+choose pick open enjoy pass show test grip lift bring
+""".split()
 HOW = [
     "Just {v} the {x}{w}.",
     "You {v} the {x}{w}.",

@@ -226,8 +226,8 @@ def prior(
         for site, moment in measured.moments.items()
     }
     if json_output:
-        found = {"file": str(file), "captions": measured.captions, "seconds": seconds}
-        print_json({**found, "sites": {**sites}})
+        found: dict[str, Any] = {"file": str(file), "captions": measured.captions}
+        print_json(found | {"seconds": seconds, "sites": sites})
     else:
         results().print(f"{measured.captions:,} captions in {seconds:.0f} s: {file}", markup=False)
         for site, each in sites.items():

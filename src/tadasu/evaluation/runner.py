@@ -127,8 +127,8 @@ def judge(
     for item in wanted:
         row = made.get(item.key)
         if row and row["picture"]:
-            looked = regions[item.suite]
-            asked[judged_key("", row["picture"], looked)] = (row["picture"], looked)
+            areas = regions[item.suite]
+            asked[judged_key("", row["picture"], areas)] = (row["picture"], areas)
             texts[item.request.text] = None
     seen = {row["key"] for row in folder.judgements.rows()}
     count = 0

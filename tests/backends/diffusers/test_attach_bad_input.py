@@ -112,11 +112,12 @@ def test_a_scheduler_that_states_no_noise_level_is_refused(
 ) -> None:
     plain = latents_of(sd, steps=2)
     kept = sd.scheduler.alphas_cumprod
+
+    def forget(pipe: Any, *_: Any) -> dict[str, Any]:
+        del pipe.scheduler.alphas_cumprod
+        return {}
+
     with attach(sd, "sld", ["a pistol"]), pytest.raises(BadInput, match="noise level"):
-        latents_of(
-            sd,
-            steps=2,
-            callback_on_step_end=lambda pipe, *_: delattr(pipe.scheduler, "alphas_cumprod") or {},
-        )
+        latents_of(sd, steps=2, callback_on_step_end=forget)
     sd.scheduler.alphas_cumprod = kept
     assert torch.equal(latents_of(sd, steps=2), plain)

@@ -72,7 +72,10 @@ def test_pipelines_that_share_an_encoder_share_what_it_said(
 
 
 def changed_layer(encoder: Any) -> torch.Tensor:
-    return next(w for name, w in encoder.named_parameters() if "q_proj.weight" in name)
+    found: torch.Tensor = next(
+        w for name, w in encoder.named_parameters() if "q_proj.weight" in name
+    )
+    return found
 
 
 def changed_word(encoder: Any) -> torch.Tensor:

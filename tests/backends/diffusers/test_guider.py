@@ -103,7 +103,11 @@ class Modular:
 
     def steer(self, rule: str, strength: float = 1.0) -> Any:
         """Give the modular pipeline a guider with this rule."""
-        settings = {"guidance_scale": self.scale, "strength": strength, "tokens": self.tokens}
+        settings: dict[str, Any] = {
+            "guidance_scale": self.scale,
+            "strength": strength,
+            "tokens": self.tokens,
+        }
         made = guider(rule, [self.concept], scheduler=self.pipe.scheduler, **settings)
         self.pipe.update_components(guider=made)
         return made
