@@ -144,9 +144,16 @@ def commands() -> list[tuple[str, ...]]:
 
     root = typer.main.get_command(build())
     found: list[tuple[str, ...]] = []
+
+    def descend(command: object, words: tuple[str, ...]) -> None:
+        nested = getattr(command, "commands", None)
+        if not nested:
+            found.append(words)
+        for name, inner in (nested or {}).items():
+            descend(inner, (*words, name))
+
     for name in COMMANDS:
-        nested = getattr(getattr(root, "commands")[name], "commands", {})  # noqa: B009
-        found += [(name, inner) for inner in nested] or [(name,)]
+        descend(getattr(root, "commands")[name], (name,))  # noqa: B009
     return found
 
 

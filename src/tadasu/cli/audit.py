@@ -138,7 +138,7 @@ def _span(seconds: float) -> str:
     """A time that people read.
 
     >>> _span(42), _span(4000)
-    ('42 s', '1 h 6 min')
+    ('42 s', '1 h 7 min')
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
