@@ -1,14 +1,14 @@
 """Audits on a Ray cluster: actors that each hold one base, and files handed to whoever is free.
 
-An actor that dies (its machine went away, its memory ran out) is started again by Ray and its file
-is handed out again, to any actor; a file that kills its actor `ATTEMPTS` times becomes an
-unreadable finding instead of stopping the others.
+An actor that dies (its machine went away, its memory ran out) is replaced by a new one and its file
+is handed out again, to any actor; a file that ends `ATTEMPTS` actors becomes an unreadable finding
+instead of stopping the others.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +66,19 @@ def run(
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus, cores = (int(there.get(kind, 0)) for kind in ("GPU", "CPU"))
     count = max(1, min(workers or gpus or cores, len(paths)))
-    made = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1, max_restarts=-1)(Worker)
-    free = [made.remote(audit) for _ in range(count)]
-    yield from _handed_out(ray, free, [str(path) for path in paths])
+    made = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1, max_restarts=0)(Worker)
+    # A restarted actor refuses work until it is up again, which would use up a file's attempts;
+    # a new one keeps it waiting.
+    yield from _handed_out(ray, lambda: made.remote(audit), count, [str(path) for path in paths])
 
 
-def _handed_out(ray: Any, free: list[Any], paths: list[str]) -> Iterator[tuple[str, list[Finding]]]:
+def _handed_out(
+    ray: Any, start: Callable[[], Any], count: int, paths: list[str]
+) -> Iterator[tuple[str, list[Finding]]]:
     """Give each free actor a file until none is left; a lost file goes back into the queue."""
     from tadasu.examination.run import unreadable
 
+    free = [start() for _ in range(count)]
     waiting, tries = list(reversed(paths)), dict.fromkeys(paths, 0)
     running: dict[Any, tuple[str, Any]] = {}
     while waiting or running:
@@ -91,8 +95,9 @@ def _handed_out(ray: Any, free: list[Any], paths: list[str]) -> Iterator[tuple[s
                 raise RunFailed(f"An audit worker could not be started: {error}") from error
             found = None
         except (ray.exceptions.ActorUnavailableError, ray.exceptions.WorkerCrashedError):
+            ray.kill(actor)
             found = None
-        free.append(actor)
+        free.append(actor if found is not None else start())
         if found is None and tries[path] < ATTEMPTS:
             waiting.append(path)
             continue
