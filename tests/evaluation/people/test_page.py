@@ -35,7 +35,8 @@ document.body.append(out);
 @pytest.mark.browser
 def test_the_page_works_with_the_keyboard_alone(tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
-    assert browser, "this test needs chromium"
+    if browser is None:
+        pytest.skip("chromium is not installed; .ci/run installs it where it may")
     cat = Concept(id="cat", names={"en": ("a cat",), "ja": ("猫",)}, hazard="shocking")
     shown = [
         Shown(picture=str(i), system="x", suite="s", prompt=str(i), sample=0, text="t")
