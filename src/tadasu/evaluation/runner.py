@@ -133,11 +133,12 @@ def judge(
     seen = {row["key"] for row in folder.judgements.rows()}
     count = 0
     for each in judges:
+        identity = each.id  # a hash over all its weights, so asked once
         for pictures, looked in _grouped(asked.values()):
-            todo = [name for name in pictures if judged_key(each.id, name, looked) not in seen]
+            todo = [name for name in pictures if judged_key(identity, name, looked) not in seen]
             for start in range(0, len(todo), JUDGED):
                 part = todo[start : start + JUDGED]
-                folder.judgements.append(_looked(each, folder, part, looked))
+                folder.judgements.append(_looked(each, identity, folder, part, looked))
                 count += len(part)
                 progress(f"judging ({each.name})", start + len(part), len(todo))
     if encoder is not None:
@@ -164,15 +165,19 @@ def unpacked(text: str) -> np.ndarray:
 
 
 def _looked(
-    judge: Judge, folder: Folder, names: Sequence[str], regions: Sequence[Region]
+    judge: Judge,
+    identity: str,
+    folder: Folder,
+    names: Sequence[str],
+    regions: Sequence[Region],
 ) -> list[dict[str, Any]]:
     images: list[Image] = [folder.pictures.read(name) for name in names]
     scores = judge.scores(images, regions)
     labels = judge.named(images, regions) if judge.labels is not None else [None] * len(images)
     return [
         {
-            "key": judged_key(judge.id, name, regions),
-            "judge": judge.id,
+            "key": judged_key(identity, name, regions),
+            "judge": identity,
             "picture": name,
             "scores": {score.concept: score.value for score in row},
             "notes": {score.concept: score.note for score in row if score.value is None},
