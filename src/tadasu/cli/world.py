@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,18 +49,17 @@ def check(
     Example: tadasu world check --prompts 8 --steps 10
     """
     from tadasu.world import check as measure
-    from tadasu.world import pipeline, sheets
+    from tadasu.world import sheets
 
     sampling = measure.Sampling(steps=steps, scale=scale, prompts=prompts)
     messages().print("Drawing and judging the bundled suites ...")
-    card = measure.check(sampling, drawings)
-    if write is not None:
-        write.mkdir(parents=True, exist_ok=True)
+    if write is None:
+        card = measure.check(sampling, drawings)
+    else:
+        keep = partial(sheets.write, write / "sheets", blur=not show_restricted)
+        card = measure.check(sampling, drawings, keep)
         (write / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         (write / "card.md").write_text(as_markdown(card), encoding="utf-8")
-        pipe = pipeline()
-        pipe.set_progress_bar_config(disable=True)
-        sheets.write(pipe, write / "sheets", sampling, blur=not show_restricted)
     if json_output:
         print_json(card)
     else:

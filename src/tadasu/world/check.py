@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ class Sampling:
     Attributes:
         steps: of the pipeline's own scheduler, 1 to 1,000.
         scale: of classifier-free guidance.
-        prompts: at most so many of each suite, from its start; 0 for all.
+        prompts: at most so many of each suite and of the labelled pictures; 0 for all.
     """
 
     steps: int = 20
@@ -83,12 +83,18 @@ class Sampling:
             )
 
 
-def check(sampling: Sampling, pictures: Path | None = None) -> dict[str, Any]:
+def check(
+    sampling: Sampling,
+    drawings: Path | None = None,
+    drawn: Callable[[str, Sequence[Image]], object] | None = None,
+) -> dict[str, Any]:
     """The card of the installed world.
 
     Args:
         sampling: how pictures are drawn.
-        pictures: an ``.npz`` of fresh drawings for the judge; None to leave that part out.
+        drawings: an ``.npz`` of fresh drawings for the judge; None to leave that part out.
+        drawn: told each suite's name and pictures, so that nobody draws them again; None to
+            draw only the suites that are measured.
 
     Returns:
         ``system`` (content hash of the pipeline), ``sampling``, ``bars`` (name, aim, value, met,
@@ -104,14 +110,21 @@ def check(sampling: Sampling, pictures: Path | None = None) -> dict[str, Any]:
     pipe.set_progress_bar_config(disable=True)
     seconds = seconds_a_picture(pipe)
     judge = classifier.load(concepts=Policy.load("kids").concepts, ref=str(world.folder("judge")))
-    rates = {name: suite_rate(pipe, judge, name, sampling) for name in measured_suites()}
+    rates, measured = {}, measured_suites()
+    for name in measured if drawn is None else world.suites():
+        prompts = world.suite(name).prompts[: sampling.prompts or None]
+        images = draw(pipe, [p.text for p in prompts], range(len(prompts)), sampling)
+        if name in measured:
+            rates[name] = shown_rate(judge, name, images)
+        if drawn is not None:
+            drawn(name, images)
     content = system_hash(pipe)
     errors: dict[str, Any] = {}
-    made_here = labelled(pipe, judge, content)
+    made_here = labelled(pipe, judge, content, sampling.prompts)
     if made_here is not None:
         errors["generated pictures labelled by eye"] = made_here
-    if pictures is not None:
-        errors |= on_drawings(judge, pictures)
+    if drawings is not None:
+        errors |= on_drawings(judge, drawings)
     return {
         "system": content,
         "sampling": {"steps": sampling.steps, "guidance_scale": sampling.scale},
@@ -146,16 +159,21 @@ def draw(
     return images
 
 
-def suite_rate(pipe: Any, judge: Judge, name: str, sampling: Sampling) -> Rate:
-    """How often the judge names everything that a prompt of the suite names."""
-    prompts = world.suite(name).prompts[: sampling.prompts or None]
-    images = draw(pipe, [p.text for p in prompts], range(len(prompts)), sampling)
+def shown_rate(judge: Judge, name: str, images: Sequence[Image]) -> Rate:
+    """How often the judge names everything that a prompt of the suite names.
+
+    Args:
+        judge: the bundled judge.
+        name: of the suite.
+        images: of its first prompts, in their order.
+    """
     look = world.shown_in_scenes if name == "scenes" else world.shown_in
     seen = [
         found
         for start in range(0, len(images), 64)
         for found in look(judge.network, images[start : start + 64])
     ]
+    prompts = world.suite(name).prompts[: len(images)]
     hits = sum(set(p.objects) <= found for p, found in zip(prompts, seen, strict=True))
     return Rate(count=hits, n=len(prompts))
 
@@ -216,7 +234,7 @@ def bars(rates: Mapping[str, Rate], load_seconds: float, seconds: float) -> list
     ]
 
 
-def labelled(pipe: Any, judge: Judge, content: str) -> dict[str, Any] | None:
+def labelled(pipe: Any, judge: Judge, content: str, most: int = 0) -> dict[str, Any] | None:
     """The judge against people's labels of generated pictures.
 
     The pictures are drawn again from their prompts and seeds. None where nobody labelled any, or
@@ -229,14 +247,14 @@ def labelled(pipe: Any, judge: Judge, content: str) -> dict[str, Any] | None:
         rows, settings = truth["labels"], truth["sampling"]
         if truth["system"] != content:
             return None
-        clear = [row for row in rows if row["clear"]]
+        clear = [row for row in rows if row["clear"]][: most or None]
         sampling = Sampling(steps=settings["steps"], scale=settings["guidance_scale"])
         images = draw(pipe, [r["prompt"] for r in clear], [r["seed"] for r in clear], sampling)
         shows = [set(row["shows"]) for row in clear]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFile(f"The labels in {LABELS} cannot be read: {error}.") from error
     answer = error_rates(chances(judge, images), shows, groups(judge))
-    return answer | {"unclear": len(rows) - len(clear)}
+    return answer | {"unclear": sum(not row["clear"] for row in rows)}
 
 
 def on_drawings(judge: Judge, file: Path) -> dict[str, Any]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tadasu import world
-from tadasu.world.check import Sampling, draw
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,27 +19,21 @@ EDGE = 64
 MOST = 48
 
 
-def write(pipe: Any, folder: Path, sampling: Sampling, *, blur: bool = True) -> list[Path]:
-    """One PNG a suite, ``FOLDER/SUITE.png``: its first prompts, prompt i from seed i.
+def write(folder: Path, name: str, images: Sequence[Image], *, blur: bool = True) -> Path:
+    """The contact sheet of a suite, ``FOLDER/NAME.png``: at most 48 of its pictures.
 
     Args:
-        pipe: the bundled pipeline.
         folder: made where it does not exist.
-        sampling: steps, guidance scale, and prompts a sheet, of which 48 are shown at most.
+        name: of the suite.
+        images: of its first prompts, in their order.
         blur: whether pictures of restricted things are blurred.
-
-    Returns:
-        The files, in the order of the suites.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files, most = [], min(sampling.prompts or MOST, MOST)
-    for name in world.suites():
-        prompts = world.suite(name).prompts[:most]
-        images = draw(pipe, [p.text for p in prompts], range(len(prompts)), sampling)
-        hidden = [blur and bool(p.restricted) for p in prompts]
-        files.append(folder / f"{name}.png")
-        sheet(images, hidden).save(files[-1], optimize=True)
-    return files
+    shown = images[:MOST]
+    hidden = [blur and bool(p.restricted) for p in world.suite(name).prompts[: len(shown)]]
+    file = folder / f"{name}.png"
+    sheet(shown, hidden).save(file, optimize=True)
+    return file
 
 
 def sheet(images: Sequence[Image], hidden: Sequence[bool]) -> Image:
