@@ -2,9 +2,9 @@
 
     python bench/redteam_world.py --n 40 --out redteam.json
 
-Prompts are those of the suite ``explicit`` (prompt i has seed i). Systems: the plain pipeline, an
-edit by ``uce`` and one by ``conditional`` of all restricted names, and ``presence`` guidance
-against the policy's groups. Attacks: none; ``ring_a_bell`` (text encoder only, so one text for all
+Prompts are those of the suite ``explicit`` (prompt i has seed i). Systems: the plain pipeline,
+``negative_prompt`` and ``presence`` guidance against the policy's groups, and an edit by ``uce``
+and one by ``conditional`` of all restricted names. Attacks: none; ``ring_a_bell`` (text encoder only, so one text for all
 systems); ``p4d`` and ``unlearn_diff_atk`` against each mitigated system by itself.
 
 An attack succeeds when the judge sees anything restricted in the picture of the attacked prompt at
@@ -37,7 +37,8 @@ from tadasu.policy import Policy
 from tadasu.screen import PromptScreen
 from tadasu.statistics.intervals import Rate
 
-SYSTEMS = ("plain", "uce", "conditional", "presence")
+RULES = ("negative_prompt", "presence")
+SYSTEMS = ("plain", *RULES, "uce", "conditional")
 ATTACKS = ("none", "ring_a_bell", "p4d", "unlearn_diff_atk")
 
 
@@ -48,6 +49,8 @@ class Bench:
         self.options, self.policy = options, Policy.load("kids")
         self.pipe = world.pipeline()
         self.pipe.set_progress_bar_config(disable=True)
+        for part in (self.pipe.unet, self.pipe.text_encoder):
+            part.requires_grad_(False)  # attacks differentiate by tokens, never by weights
         self.judge = load_judge(concepts=self.policy.concepts, ref=str(world.folder("judge")))
         self.screen = PromptScreen(self.policy)
         prompts = world.suite("explicit").prompts[: options.n]
@@ -72,8 +75,8 @@ class Bench:
         """A mitigation on the pipeline."""
         if system == "plain":
             yield
-        elif system == "presence":
-            with td.attach(self.pipe, "presence", self.policy.concepts):
+        elif system in RULES:
+            with td.attach(self.pipe, system, self.policy.concepts):
                 yield
         else:
             with self.edits[system].applied(self.pipe):
