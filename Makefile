@@ -9,7 +9,7 @@ PYTEST_FLAGS ?=
 # Under CI everything but the GPU tests runs; at home the quick tests run.
 ifeq ($(CI),true)
 MARKERS := -m "not gpu"
-EXTRAS := $(EXTRAS),ray
+EXTRAS := $(EXTRAS),inspect,ray
 endif
 
 .PHONY: setup demo test format clean
