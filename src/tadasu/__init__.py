@@ -10,6 +10,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadasu import references as _references
 from tadasu.alignment import opening as _opening
 from tadasu.editing import models as _models
 
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # The root knows all rooms: it says who edits which pipeline, where measured priors lie, and who
-# opens models for alignment.
+# opens models for alignment, and what the bundled models are called.
+_references.register("world", Path(__file__).parent / "world")
 _opening.register("tadasu.backends.aligners")
 _models.register("tadasu.backends.diffusers.context.model")
 _models.PRIORS.append(Path(__file__).parent / "world" / "priors")

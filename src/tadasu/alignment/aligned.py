@@ -57,8 +57,8 @@ class Aligned:
     """A vision-language model whose answers are evaluated, then aligned.
 
     Args:
-        model: a folder, a hub id, the web address of a server that speaks the OpenAI protocol,
-            or an engine.
+        model: a folder, a hub id, ``world``, the web address of a server that speaks the OpenAI
+            protocol, or an engine.
         policy: what the model answers under, or its name; None for no concepts.
         level: shallow, deep or auto, for the default method.
         method: another method; then ``level`` is not looked at.
@@ -202,14 +202,10 @@ def _opened(
 ) -> Parts:
     """References as parts; torch is only imported when one of them needs it."""
     answers, images = evaluators.answers, evaluators.images
-    engine: Engine
-    if isinstance(model, str):
-        found = opener().beside(model)
-        answers = answers if answers is not None else found.get("evaluator")
-        images = images if images is not None else found.get("clip")
-        engine = opener().engine(model, device=device)
-    else:
-        engine = model
+    found = opener().beside(model if isinstance(model, str) else model.name)
+    answers = answers if answers is not None else found.get("evaluator")
+    images = images if images is not None else found.get("clip")
+    engine = opener().engine(model, device=device) if isinstance(model, str) else model
     if isinstance(answers, str):
         threshold = evaluators.answer_threshold
         answers = opener().answers(answers, threshold=threshold, device=device)

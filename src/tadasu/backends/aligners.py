@@ -12,6 +12,7 @@ from tadasu.alignment.evaluators.cosine import PRE_THRESHOLD, ImageTextCosine
 from tadasu.alignment.evaluators.evaluator import ImageCheck, TextCheck, TextEvaluator
 from tadasu.alignment.evaluators.reward import GuardClassifier, RewardModel
 from tadasu.errors import BadInput, shown
+from tadasu.references import located
 
 if TYPE_CHECKING:
     from tadasu.alignment.engine import Engine
@@ -57,6 +58,7 @@ def answers(ref: str, *, threshold: float | None = None, device: str | None = No
     """
     from tadasu.backends.transformers.text_evaluators import SequenceClassifier
 
+    ref = located(ref, "evaluator")
     card = EvaluatorCard.beside(Path(ref)) if Path(ref).is_dir() else EvaluatorCard()
     network = SequenceClassifier(ref, device=device)
     evaluator: TextEvaluator
@@ -124,7 +126,7 @@ def published(model: str, *, answers: str, clip: str, device: str | None = None)
 
 def beside(ref: str) -> Mapping[str, str]:
     """Folders called ``evaluator`` and ``clip`` that lie beside a model's folder."""
-    own = Path(ref)
+    own = Path(located(ref, "vlm"))
     if not own.is_dir():
         return {}
     folders = {name: own.parent / name for name in ("evaluator", "clip")}

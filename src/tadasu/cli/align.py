@@ -99,13 +99,13 @@ def align(
     seen = picture(image)
     with messages().status("Loading the model"):
         given = Evaluators(
-            answers=_evaluator(evaluator, model, "evaluator"),
-            images=_evaluator(clip, model, "clip"),
+            answers=evaluator,
+            images=clip,
             questions="policy" if questions else None,
             answer_threshold=threshold,
         )
         vlm = Aligned(
-            _ref(model, "vlm"),
+            model,
             policy=policy,
             method=_method(preset, level, gate),
             evaluators=_published(model, given) if preset is PresetChoice.ETA else given,
@@ -119,29 +119,12 @@ def align(
         _print(answer)
 
 
-def _ref(model: str, part: str) -> str:
-    """A model reference; ``world`` is the bundled one."""
-    if model != "world":
-        return model
-    from tadasu import world
-
-    return str(world.folder(part))
-
-
-def _evaluator(given: str | None, model: str, part: str) -> str | None:
-    """An evaluator's reference; that of the world comes with the world."""
-    if given is None:
-        return _ref(model, part) if model == "world" else None
-    return _ref(given, part)
-
-
 def _published(model: str, given: Evaluators) -> Parts:
     """The parts of the published method; its thresholds are fixed."""
     from tadasu.backends import aligners
     from tadasu.errors import BadInput
 
-    ref = _ref(model, "vlm")
-    found = aligners.beside(ref)
+    found = aligners.beside(model)
     answers = given.answers or found.get("evaluator")
     clip = given.images or found.get("clip")
     if not isinstance(answers, str) or not isinstance(clip, str):
@@ -151,7 +134,7 @@ def _published(model: str, given: Evaluators) -> Parts:
         )
     if given.answer_threshold is not None or given.questions is not None:
         raise BadInput("The published method has fixed thresholds and examines no question.")
-    return aligners.published(ref, answers=answers, clip=clip)
+    return aligners.published(model, answers=answers, clip=clip)
 
 
 def _method(preset: PresetChoice, level: LevelChoice, gate: GateChoice) -> Method:

@@ -132,7 +132,7 @@ def _see(ref: str) -> See:
     from tadasu import world
     from tadasu.backends.transformers.classifier import Classifier
 
-    network = Classifier(str(world.folder("judge")) if ref == "world" else ref)
+    network = Classifier(ref)
     return lambda pictures: world.shown_in(network, pictures)
 
 

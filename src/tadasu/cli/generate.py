@@ -90,10 +90,6 @@ def load_model(ref: str, device: str | None) -> Any:
     """A pipeline from a model reference: ``world``, a folder or a hub id."""
     from tadasu.backends.diffusers.load import load
 
-    if ref == "world":
-        from tadasu import world
-
-        ref = str(world.folder("pipeline"))
     return load(ref, device=device)
 
 
@@ -134,7 +130,6 @@ def _guard(
     sampling = Sampler(steps=steps, guidance_scale=scale, batch_size=batch_size)
     models = world_models() if model == "world" else {}
     models |= {name: ref for name, ref in (("judge", judge), ("clip", clip)) if ref}
-    models = {name: world_models()[name] if ref == "world" else ref for name, ref in models.items()}
     return Guard(
         load_model(model, device), rules, guidance=guidance, models=models or None, sampler=sampling
     )

@@ -41,12 +41,7 @@ def add(
     from tadasu.examination.known import base_of, remember
     from tadasu.examination.walk import files
 
-    ref = base
-    if base == "world":
-        from tadasu import world
-
-        ref = str(world.folder("pipeline"))
-    done = list(remember(index, files(paths), base_of(ref), note))
+    done = list(remember(index, files(paths), base_of(base), note))
     for each in done:
         if each.problem:
             messages().print(escape(f"{each.path.name}: {each.problem}"), style="yellow")

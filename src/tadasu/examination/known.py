@@ -11,6 +11,7 @@ from tadasu.auditing.lineage import sketch
 from tadasu.auditing.lineage_index import Index
 from tadasu.auditing.read import read
 from tadasu.errors import BadFile, BadInput
+from tadasu.references import located
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ def base_of(ref: str) -> Base:
         BadFile: the folder holds no weights.
         MissingPart: a hub id, and the extra ``diffusers`` is not installed or the model not there.
     """
+    ref = located(ref, "pipeline")
     if Path(ref).is_dir():
         return Base.from_folder(ref)
     from tadasu.backends.diffusers.denoise import PipelineDenoiser

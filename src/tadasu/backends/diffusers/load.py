@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tadasu.backends.transformers.load import check_hub, quietly
 from tadasu.errors import BadFile, BadInput, MissingPart, TadasuError, shown
+from tadasu.references import located
 
 if TYPE_CHECKING:
     import torch
@@ -21,25 +23,28 @@ def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = Non
     """A diffusers pipeline from a folder or a hub id, on its device, without progress bars.
 
     Args:
-        ref: a folder with ``model_index.json``, or a hub id.
+        ref: a folder with ``model_index.json``, a hub id, or ``world``, the bundled model.
         device: a torch device; None for CUDA where there is one, else the CPU.
         dtype: of the weights; None for float16 on CUDA and float32 elsewhere.
 
     Raises:
         BadFile: the folder lacks a part, or its content is damaged or something else.
         BadInput: there is no such device.
-        MissingPart: the extra ``diffusers`` is not installed.
+        MissingPart: the extra ``diffusers`` is not installed, or the hub is not reachable.
     """
     try:
         import diffusers
         import torch
     except ImportError as error:
         raise MissingPart.extra("loading a text-to-image model", "diffusers") from error
+    ref = located(ref, "pipeline")
     folder = Path(ref)
     if folder.exists():
         check_folder(folder)
     elif folder.is_absolute() or ref.startswith(".") or ref.count("/") > 1:
         raise BadFile(f"There is no model folder {shown(ref, 300)}.")
+    else:
+        check_hub(ref, "a diffusers pipeline", INDEX)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = dtype or (torch.float16 if where.startswith("cuda") else torch.float32)
     try:
@@ -64,8 +69,6 @@ def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = Non
 def _quietly() -> Iterator[None]:
     """Loading without both libraries' progress bars, which are left as they were."""
     import diffusers.utils.logging as log
-
-    from tadasu.backends.transformers.load import quietly
 
     shows = log.is_progress_bar_enabled()
     log.disable_progress_bar()

@@ -11,6 +11,7 @@ from tadasu.concepts import Concept
 from tadasu.detectors.card import JudgeCard
 from tadasu.detectors.judge import Judge
 from tadasu.errors import BadFile, shown
+from tadasu.references import located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,7 @@ class Classifier:
         device: str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        ref = located(ref, "judge")
         with reading(ref, "an image classifier") as transformers:
             self._processor: Any = transformers.AutoImageProcessor.from_pretrained(
                 ref, backend="pil"
@@ -89,6 +91,7 @@ def load(
         BadInput: no concept, no such device, or the card names a label that does not exist.
         MissingPart: the extra ``diffusers`` is not installed.
     """
+    ref = located(ref, "judge")
     if card is None:
         card = JudgeCard.beside(Path(ref)) if Path(ref).is_dir() else JudgeCard()
     network = Classifier(ref, device=device, dtype=dtype)

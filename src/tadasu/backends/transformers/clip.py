@@ -11,6 +11,7 @@ from tadasu.concepts import Concept
 from tadasu.detectors.card import ClipCard
 from tadasu.detectors.clip import NEUTRAL, ClipZeroShot
 from tadasu.errors import BadFile, shown
+from tadasu.references import located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,7 @@ class ClipEncoder:
     def __init__(
         self, ref: str, *, device: str | None = None, dtype: torch.dtype | None = None
     ) -> None:
+        ref = located(ref, "clip")
         with reading(ref, "a CLIP model") as transformers:
             self._processor: Any = transformers.AutoImageProcessor.from_pretrained(
                 ref, backend="pil"
@@ -120,6 +122,7 @@ def load(
         BadInput: no concept, no such device, or a parameter out of range.
         MissingPart: the extra ``diffusers`` is not installed.
     """
+    ref = located(ref, "clip")
     card = ClipCard.beside(Path(ref)) if Path(ref).is_dir() else ClipCard()
     return ClipZeroShot(
         network=ClipEncoder(ref, device=device, dtype=dtype),

@@ -21,6 +21,7 @@ from tadasu.backends.transformers.load import complete, fingerprint, place, read
 from tadasu.backends.transformers.resume import State
 from tadasu.backends.transformers.stopping import Decoder, Stop, boundary
 from tadasu.errors import BadFile, BadInput, RunFailed, TadasuError
+from tadasu.references import located
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,7 @@ class TransformersEngine:
         dtype: torch.dtype | None = None,
         cache: bool = True,
     ) -> None:
+        ref = located(ref, "vlm")
         with reading(ref, KIND) as transformers:
             import torch
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tadasu.errors import BadFile, BadInput, MissingPart, TadasuError, shown
@@ -13,6 +14,8 @@ from tadasu.errors import BadFile, BadInput, MissingPart, TadasuError, shown
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+HUB_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,46 @@ def quietly() -> Iterator[None]:
             log.enable_progress_bar()
 
 
+def check_hub(ref: str, kind: str, index: str = "config.json") -> None:
+    """Says at once that a hub id is out of reach; libraries try again for minutes.
+
+    Args:
+        ref: a folder, which is not looked at, or a hub id.
+        kind: what it should be, for the message, for example ``"a CLIP model"``.
+        index: a file that every model of the kind has; when it is in the cache, nobody is asked.
+
+    Raises:
+        BadFile: neither a folder nor a hub id, or the hub has no such model.
+        MissingPart: the hub cannot be reached.
+    """
+    if Path(ref).exists():
+        return
+    from huggingface_hub import model_info, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        if isinstance(try_to_load_from_cache(ref, index), str):
+            return
+        model_info(ref, timeout=HUB_SECONDS)
+    except HFValidationError as error:
+        raise BadFile(
+            f"{shown(ref, 300)} cannot be loaded as {kind}: there is no such folder, and it is no "
+            "hub id."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BadFile(
+            f"{shown(ref, 300)} cannot be loaded as {kind}: there is no such folder, and the hub "
+            "has no such model that you may read."
+        ) from error
+    except HfHubHTTPError:
+        return  # it is there; what is the matter is said where it is read
+    except Exception as error:  # of whatever library carries the request
+        raise MissingPart(
+            f"{shown(ref, 300)} cannot be loaded as {kind}: there is no such folder, it is not in "
+            f"the cache, and the hub cannot be reached: {shown(' '.join(str(error).split()), 200)}"
+        ) from error
+
+
 @contextmanager
 def reading(ref: str, kind: str) -> Iterator[Any]:
     """Gives the transformers package, and turns its complaints into one clear message.
@@ -72,12 +115,13 @@ def reading(ref: str, kind: str) -> Iterator[Any]:
 
     Raises:
         BadFile: what is read is absent, incomplete or something else.
-        MissingPart: the extra ``diffusers`` is not installed.
+        MissingPart: the extra ``diffusers`` is not installed, or the hub is not reachable.
     """
     try:
         import transformers
     except ImportError as error:
         raise MissingPart.extra(kind, "diffusers") from error
+    check_hub(ref, kind)
     try:
         with quietly():
             yield transformers

@@ -10,6 +10,7 @@ import numpy as np
 from tadasu.alignment.evaluators.evaluator import Exchange
 from tadasu.backends.transformers.load import Placed, complete, fingerprint, place, reading
 from tadasu.errors import BadFile, BadInput, shown
+from tadasu.references import located
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ class SequenceClassifier:
     def __init__(
         self, ref: str, *, device: str | None = None, dtype: torch.dtype | None = None
     ) -> None:
+        ref = located(ref, "evaluator")
         with reading(ref, "an answer evaluator") as transformers:
             self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(ref)
             model = complete(transformers.AutoModelForSequenceClassification, ref)
