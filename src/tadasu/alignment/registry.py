@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from tadasu import naming
 
 #: Files of the folder that are not methods.
 _NOT_METHODS = frozenset(
@@ -27,6 +26,4 @@ _NOT_METHODS = frozenset(
 
 def names() -> tuple[str, ...]:
     """The public name of every alignment method; torch is not imported."""
-    package = importlib.import_module("tadasu.alignment")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if name not in _NOT_METHODS))
+    return naming.names("tadasu.alignment", _NOT_METHODS)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from tadasu import naming
 
 #: Files of the folder that are not signals: contracts, readers, what concludes and what reports.
 _NOT_SIGNALS = frozenset(
@@ -38,6 +37,4 @@ def names() -> tuple[str, ...]:
     >>> names()
     ('first_order', 'interrogation', 'lineage', 'probe', 'text_direction')
     """
-    package = importlib.import_module("tadasu.auditing")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if name not in _NOT_SIGNALS))
+    return naming.names("tadasu.auditing", _NOT_SIGNALS)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from tadasu import naming
 
 #: Files of the folder that are not detectors.
 _NOT_DETECTORS = frozenset(
@@ -17,6 +16,4 @@ def names() -> tuple[str, ...]:
     >>> "judge" in names()
     True
     """
-    package = importlib.import_module("tadasu.detectors")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if name not in _NOT_DETECTORS))
+    return naming.names("tadasu.detectors", _NOT_DETECTORS)

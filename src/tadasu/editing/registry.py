@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import pkgutil
 from typing import Any, Protocol
 
-from tadasu.errors import BadInput, UnknownName, shown
+from tadasu import naming
+from tadasu.errors import UnknownName
 
+_ROOM = "tadasu.editing"
 #: Files of the folder that are not solvers.
 _NOT_SOLVERS = frozenset(
     {
@@ -55,9 +54,7 @@ def names() -> tuple[str, ...]:
     >>> names()
     ('conditional', 'cure', 'layer', 'rece', 'speed', 'uce')
     """
-    package = importlib.import_module("tadasu.editing")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if name not in _NOT_SOLVERS))
+    return naming.names(_ROOM, _NOT_SOLVERS)
 
 
 def find(name: str) -> type[Any]:
@@ -66,23 +63,13 @@ def find(name: str) -> type[Any]:
     Raises:
         UnknownName: there is no solver of that name.
     """
-    if name not in names():
-        raise UnknownName("solver", name, names())
-    module = importlib.import_module(f"tadasu.editing.{name}")
-    classes = [
-        member
-        for member in vars(module).values()
-        if isinstance(member, type)
-        and hasattr(member, "solve")
-        and member.__module__ == module.__name__
-    ]
-    if len(classes) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one solver, not {len(classes)}")
-    return classes[0]
+    return naming.find(
+        _ROOM, name, _NOT_SOLVERS, kind="solver", belongs=lambda found: hasattr(found, "solve")
+    )
 
 
 def parse(text: str) -> Any:
-    """A solver from ``NAME``, ``NAME:PRESET`` or ``NAME:key=number,…``.
+    """A solver from ``NAME``, ``NAME:PRESET`` or ``NAME:key=value,…``.
 
     >>> parse("cure:alpha=5").alpha
     5.0
@@ -91,18 +78,9 @@ def parse(text: str) -> Any:
 
     Raises:
         UnknownName: the solver, preset or key does not exist.
-        BadInput: a value is not a number.
+        BadInput: a value is not what its key takes.
     """
-    name, _, rest = text.strip().partition(":")
-    made = find(name)
-    solver = made()
-    for position, item in enumerate(part.strip() for part in rest.split(",") if part.strip()):
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not equals and position == 0:
-            solver = _preset(made, name, key)
-        else:
-            solver = dataclasses.replace(solver, **{key: _number(solver, name, key, value)})
-    return solver
+    return naming.parsed(text, find, _preset)
 
 
 def presets(name: str) -> tuple[str, ...]:
@@ -110,23 +88,8 @@ def presets(name: str) -> tuple[str, ...]:
     return tuple(getattr(find(name), "presets", ()))
 
 
-def _preset(made: type[Any], name: str, preset: str) -> Any:
+def _preset(made: type[Any], preset: str) -> Any:
     known = getattr(made, "presets", ())
     if preset not in known:
-        raise UnknownName(f"preset of {name}", preset, known)
+        raise UnknownName(f"preset of {made.__name__}", preset, known)
     return getattr(made, preset)()
-
-
-def _number(solver: Any, name: str, key: str, value: str) -> float | int:
-    known = {
-        field.name: type(getattr(solver, field.name))
-        for field in dataclasses.fields(solver)
-        if isinstance(getattr(solver, field.name), (int, float))
-    }
-    if key not in known:
-        raise UnknownName(f"parameter of {name}", key, known)
-    try:
-        number: float | int = known[key](value)
-    except ValueError as error:
-        raise BadInput(f"{name}: {key}={shown(value)} must be a number.") from error
-    return number

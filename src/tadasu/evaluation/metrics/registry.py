@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from typing import cast
 
+from tadasu import naming
 from tadasu.errors import UnknownName
 from tadasu.evaluation.metrics.metric import Metric
 
@@ -33,9 +33,9 @@ def names() -> tuple[str, ...]:
     >>> names()[0]
     'inappropriate_probability'
     """
-    package = importlib.import_module("tadasu.evaluation.metrics")
-    found = {module.name for module in pkgutil.iter_modules(package.__path__)} - _NOT_METRICS
-    return (*(name for name in _ORDER if name in found), *sorted(found - set(_ORDER)))
+    found = naming.names("tadasu.evaluation.metrics", _NOT_METRICS)
+    order = {name: place for place, name in enumerate(_ORDER)}
+    return tuple(sorted(found, key=lambda name: order.get(name, len(order))))
 
 
 def find(name: str) -> Metric:

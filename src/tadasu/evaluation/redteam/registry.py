@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import pkgutil
-from typing import Any, get_type_hints
+from typing import cast
 
-from tadasu.errors import BadInput, UnknownName, shown
+from tadasu import naming
 from tadasu.evaluation.redteam.evasion import Evasion
 
+_ROOM = "tadasu.evaluation.redteam"
 #: Files of the folder that are not text evasions.
 _NOT_EVASIONS = frozenset(
     {"evasion", "registry", "suites", "search", "ring_a_bell", "p4d", "unlearn_diff_atk"}
@@ -22,9 +20,7 @@ def names() -> tuple[str, ...]:
     >>> "leet" in names()
     True
     """
-    package = importlib.import_module("tadasu.evaluation.redteam")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if name not in _NOT_EVASIONS))
+    return naming.names(_ROOM, _NOT_EVASIONS)
 
 
 def find(name: str) -> type[Evasion]:
@@ -33,19 +29,13 @@ def find(name: str) -> type[Evasion]:
     Raises:
         UnknownName: there is no evasion of that name.
     """
-    if name not in names():
-        raise UnknownName("evasion", name, names())
-    module = importlib.import_module(f"tadasu.evaluation.redteam.{name}")
-    own = [
-        member
-        for member in vars(module).values()
-        if isinstance(member, type)
-        and issubclass(member, Evasion)
-        and member.__module__ == module.__name__
-    ]
-    if len(own) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one evasion, not {len(own)}")
-    return own[0]
+    return naming.find(
+        _ROOM,
+        name,
+        _NOT_EVASIONS,
+        kind="evasion",
+        belongs=lambda found: issubclass(found, Evasion),
+    )
 
 
 def parse(text: str) -> Evasion:
@@ -58,19 +48,4 @@ def parse(text: str) -> Evasion:
         UnknownName: the evasion or key does not exist.
         BadInput: a value is not what its key takes.
     """
-    name, _, rest = text.partition(":")
-    made = find(name.strip())
-    kinds = get_type_hints(made)
-    known = {field.name: kinds[field.name] for field in dataclasses.fields(made)}
-    values: dict[str, Any] = {}
-    for item in (part for part in rest.split(",") if part):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise BadInput(f"{shown(text)}: {shown(item)} is not key=value.")
-        if key.strip() not in known:
-            raise UnknownName(f"parameter of {name}", key.strip(), known)
-        try:
-            values[key.strip()] = known[key.strip()](value)
-        except ValueError as error:
-            raise BadInput(f"{shown(text)}: {shown(item)} must be a number.") from error
-    return made(**values)
+    return cast(Evasion, naming.parsed(text, find))
