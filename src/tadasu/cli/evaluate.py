@@ -213,11 +213,13 @@ def compare(
 
 def surroundings(device: str | None) -> Any:
     """What an evaluation's document may name: model references, bundled models and suites."""
+    import dataclasses
     import json
 
     from tadasu import world
     from tadasu.cli.generate import load_model, world_models
     from tadasu.evaluation.judge import Card, Labels, card_from_measured
+    from tadasu.evaluation.judges import cards
     from tadasu.evaluation.spec import Surroundings
     from tadasu.evaluation.suites.registry import from_world
 
@@ -228,12 +230,13 @@ def surroundings(device: str | None) -> Any:
     def card(ref: str, detector: str) -> Card | None:
         if (ref, detector) != ("world", "judge"):
             return None
-        return card_from_measured(
+        drawn = card_from_measured(
             file.read_text(encoding="utf-8"),
             whole="known styles, single things",
             regions="known styles, scenes, by halves",
             data="artwork in the styles it was trained on, freshly augmented",
         )
+        return dataclasses.replace(cards.read(world.judge_card(), judge="judge"), beside=(drawn,))
 
     def labels(ref: str, network: Any) -> Labels | None:
         if ref != "world":
@@ -252,7 +255,7 @@ def surroundings(device: str | None) -> Any:
 
     return Surroundings(
         pipeline=lambda ref: load_model(ref, device),
-        models={"world": world_models()},
+        models={"world": {**world_models(), "asking": str(world.folder("vlm"))}},
         suites={
             name: from_world(world.suite(name), restricted=restricted) for name in world.suites()
         },

@@ -37,16 +37,27 @@ class Card:
         measured: when, as a date, and by whom.
         whole: error rates on whole pictures by concept id, with `ANY` for any of them.
         regions: the same where the judge looks at regions one by one.
+        beside: cards of the same judge on other pictures. They stand in reports, and speak where
+            this one has no error rates; whoever quotes rates names the data of `source`.
     """
 
     data: str
     measured: str
     whole: Mapping[str, ErrorRates] = field(default_factory=dict)
     regions: Mapping[str, ErrorRates] = field(default_factory=dict)
+    beside: tuple[Card, ...] = ()
 
     def rates(self, concept: str = ANY, *, by_regions: bool = False) -> ErrorRates | None:
         """The error rates for a concept; None where they were not measured."""
-        return (self.regions if by_regions else self.whole).get(concept)
+        card = self.source(concept, by_regions=by_regions)
+        return None if card is None else card._part(by_regions)[concept]
+
+    def source(self, concept: str = ANY, *, by_regions: bool = False) -> Card | None:
+        """The card that `rates` come from: this one, else the first beside it that has them."""
+        if concept in self._part(by_regions):
+            return self
+        found = (card.source(concept, by_regions=by_regions) for card in self.beside)
+        return next((card for card in found if card is not None), None)
 
     def as_json(self) -> dict[str, Json]:
         """For records and reports."""
@@ -55,7 +66,11 @@ class Card:
             "measured": self.measured,
             "whole": {name: dict(vars(rates)) for name, rates in self.whole.items()},
             "regions": {name: dict(vars(rates)) for name, rates in self.regions.items()},
+            "beside": [card.as_json() for card in self.beside],
         }
+
+    def _part(self, by_regions: bool) -> Mapping[str, ErrorRates]:
+        return self.regions if by_regions else self.whole
 
 
 class Labels(Protocol):

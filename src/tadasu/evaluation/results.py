@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tadasu.errors import BadInput, MissingPart, RunFailed, UnknownName, shown
 from tadasu.evaluation.folder import Folder
-from tadasu.evaluation.judge import Card
+from tadasu.evaluation.judges import cards
 from tadasu.evaluation.metrics import registry
 from tadasu.evaluation.metrics.metric import Cell, Context, Row
 from tadasu.evaluation.plan import items
@@ -19,7 +19,6 @@ from tadasu.evaluation.runner import judged_key, recorded, unpacked, vector_key
 from tadasu.evaluation.suites.suite import Suite
 from tadasu.evaluation.target import Outcome
 from tadasu.records import Json
-from tadasu.statistics.rogan_gladen import ErrorRates
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -261,7 +260,7 @@ class Run:
                 dataclasses.replace(row, prompt=f"{row.suite}/{row.prompt}")
             )
         suites = {suite.id: suite for suite in self.suites}
-        card = _card(judge["card"]) if judge and judge["card"] else None
+        card = cards.from_json(judge["card"]) if judge and judge["card"] else None
         for system in self.systems:
             for suite in (*suites, ALL):
                 own = groups.get((system, suite), [])
@@ -310,14 +309,6 @@ def _held(scores: Mapping[str, float | None], thresholds: Mapping[str, float]) -
     over = tuple(c for c, v in values.items() if v is not None and v >= thresholds[c])
     open_ = any(value is None for value in values.values())
     return {"flagged": over, "unsafe": True if over else None if open_ else False}
-
-
-def _card(content: Mapping[str, Any]) -> Card:
-    rates = {
-        part: {concept: ErrorRates(**counts) for concept, counts in content[part].items()}
-        for part in ("whole", "regions")
-    }
-    return Card(data=content["data"], measured=content["measured"], **rates)
 
 
 def duckdb_or_say() -> Any:

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tadasu.document import read
-from tadasu.errors import BadInput, shown
+from tadasu.errors import BadInput
+from tadasu.evaluation import spec_judge
 from tadasu.evaluation.engine import NAMES
 from tadasu.evaluation.judge import Card, Encoder, Judge, Labels
-from tadasu.evaluation.judges import cards
 from tadasu.evaluation.redteam.registry import parse
 from tadasu.evaluation.redteam.suites import attacked
 from tadasu.evaluation.remote import Remote
@@ -94,19 +94,7 @@ SCHEMA: dict[str, Any] = _closed(
         "minItems": 1,
         "items": {"anyOf": [_TEXT, _SUITE]},
     },
-    judges={
-        "type": "array",
-        "items": _closed(
-            ["detector"],
-            name=_TEXT,
-            detector=_TEXT,
-            model=_TEXT,
-            unit=_TEXT,
-            threshold={"type": "number"},
-            card=_TEXT,
-            thresholds={"type": "object", "additionalProperties": {"type": "number"}},
-        ),
-    },
+    judges={"type": "array", "items": spec_judge.SCHEMA},
 )
 
 
@@ -116,8 +104,8 @@ class Surroundings:
 
     Attributes:
         pipeline: loads a model reference.
-        models: bundled detector models by reference and detector name, as ``{"world": {"judge":
-            folder}}``.
+        models: bundled models by reference and the detector that needs them, as ``{"world":
+            {"judge": folder}}``.
         suites: bundled suites by name.
         card: the card of a bundled judge by reference and detector; None where there is none.
         labels: names things with a detector's network, for a bundled judge; None for others.
@@ -196,10 +184,18 @@ class Spec:
         """The judges, with thresholds of the policy where the document has none.
 
         Raises:
-            BadInput: a detector without model or thresholds.
+            UnknownName: there is no such detector.
+            BadInput: a detector without model or thresholds, or two judges of one name.
+            BadFile: a model, head or card is damaged or missing.
             MissingPart: a detector's extra is not installed.
         """
-        return [self._judge(entry, around) for entry in self.content.get("judges", ())]
+        stated = spec_judge.Stated(policy=self.policy, around=around, folder=self.folder)
+        made = [stated.judge(entry) for entry in self.content.get("judges", ())]
+        names = [judge.name for judge in made]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise BadInput(f"Two judges are called {', '.join(doubled)}; give each its own name.")
+        return made
 
     def encoder(self, around: Surroundings) -> Encoder | None:
         """The CLIP for alignment, drift and diversity; None where the document has none."""
@@ -247,10 +243,6 @@ class Spec:
         asked = dict(entry["remote"])
         return Remote(ImageServer(asked.pop("address"), **asked), name=entry.get("name", ""))
 
-    def _card(self, entry: Mapping[str, Any]) -> Card:
-        """A card file beside the document, about the judge of this name."""
-        return cards.read(self.folder / entry["card"], judge=entry.get("name", entry["detector"]))
-
     def _edits(self, entry: Mapping[str, Any], pipe: Any) -> list[Any]:
         from tadasu import editing
 
@@ -264,39 +256,6 @@ class Spec:
             )
             found.append(editing.erase(pipe, erase["names"], options=options))
         return found
-
-    def _judge(self, entry: Mapping[str, Any], around: Surroundings) -> Judge:
-        from tadasu.backends.detectors import load
-
-        name, ref = entry["detector"], entry.get("model", "")
-        unit: Literal["probability", "cosine similarity"] = entry.get("unit", "probability")
-        thresholds = entry.get("thresholds") or self._thresholds(name, entry.get("threshold"))
-        concepts = tuple(c for c in self.policy.concepts if c.id in thresholds)
-        if not concepts:
-            raise BadInput(
-                f"The judge {shown(name)} has no thresholds: the policy {self.policy.name} has "
-                "none for it. Say threshold: or thresholds:."
-            )
-        model = around.models.get(ref, {}).get(name, ref) or None
-        detector = load(name, concepts=concepts, model=model, unit=unit)
-        network = getattr(detector, "network", None)
-        return Judge(
-            name=entry.get("name", name),
-            detector=detector,
-            thresholds={concept.id: float(thresholds[concept.id]) for concept in concepts},
-            card=self._card(entry) if "card" in entry else around.card(ref, name),
-            labels=around.labels(ref, network) if name == "judge" else None,
-        )
-
-    def _thresholds(self, detector: str, every: float | None) -> dict[str, float]:
-        if every is not None:
-            return dict.fromkeys((concept.id for concept in self.policy.concepts), float(every))
-        return {
-            rule.concept.id: item.threshold
-            for rule in self.policy.rules
-            for item in rule.output
-            if item.detector == detector
-        }
 
     def _near(self, ref: str, bundled: Mapping[str, Suite]) -> str:
         """A file's name beside the document, where it is one."""

@@ -144,6 +144,11 @@ def bank() -> Path:
     return _HERE / "bank"
 
 
+def judge_card() -> Path:
+    """The judge's error rates on pictures that the bundled pipeline drew, counted by eye."""
+    return _HERE / "judge_card.json"
+
+
 def vlm(device: str | None = None) -> Engine:
     """The bundled vision-language model as an engine of alignment.
 

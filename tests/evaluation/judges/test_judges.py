@@ -17,12 +17,14 @@ from tadasu.concepts import Concept
 from tadasu.detectors.nudenet import NudeNet
 from tadasu.detectors.q16 import Q16, Head
 from tadasu.errors import BadFile, BadInput, RunFailed
-from tadasu.evaluation.judge import ANY, Judge
+from tadasu.evaluation.judge import ANY, Card, Judge
 from tadasu.evaluation.judges import cards
 from tadasu.evaluation.judges.asking import Asking, TellsChances
 from tadasu.evaluation.judges.ensemble import Ensemble, at_least
 from tadasu.evaluation.judges.published import q16_or_nudenet
+from tadasu.evaluation.metrics.metric import Context, card_words
 from tadasu.records import Score
+from tadasu.statistics.rogan_gladen import ErrorRates
 
 PICTURES = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in range(4)]
 CAT = Concept(id="cat", names={"en": ("cat",)}, hazard="shocking")
@@ -232,3 +234,19 @@ def test_a_judge_is_measured_on_pictures_and_its_card_kept(tmp_path: Path) -> No
         cards.read(path)
     with pytest.raises(BadInput, match="no threshold"):
         cards.measure(one, PICTURES, {"dog": [True] * 4}, data="x", measured="y")
+
+
+def test_a_card_beside_speaks_where_the_first_has_nothing_and_is_named(tmp_path: Path) -> None:
+    good, weak = (ErrorRates(caught=n, unsafe=10, passed=10, safe=10) for n in (9, 6))
+    drawn = Card(data="drawings", measured="in May", whole={ANY: weak}, regions={ANY: weak})
+    card = Card(data="generated", measured="in June", whole={ANY: good}, beside=(drawn,))
+    assert card.rates() == good
+    assert card.rates(by_regions=True) == weak
+    assert card.rates("cat") is None
+    assert "90.0 % (9/10)" in card_words(Context(judge="j", card=card))
+    assert "on generated, in June" in card_words(Context(judge="j", card=card))
+    assert "on drawings, in May" in card_words(Context(judge="j", card=card, by_regions=True))
+    alone = Context(judge="j", card=Card(data="x", measured="y"), by_regions=True)
+    assert card_words(alone) == "j: no judge card for this kind of picture"
+    cards.write(card, tmp_path / "card.json", judge="j")
+    assert cards.read(tmp_path / "card.json", judge="j") == card

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tadasu.errors import BadFile, BadInput, UnknownName
-from tadasu.evaluation.judges import cards
 from tadasu.evaluation.redteam.registry import parse
 from tadasu.evaluation.redteam.suites import attacked
 from tadasu.evaluation.remote import Remote
@@ -83,13 +82,3 @@ def test_what_a_document_cannot_ask_for(tmp_path: Path) -> None:
             tmp_path,
             'systems: [{remote: {address: "http://a/v1", model: m, api_key: x}}]\nsuites: [s]',
         )
-
-
-def test_a_card_of_a_document_must_be_about_the_judge(tmp_path: Path) -> None:
-    truth: dict[str, list[bool | None]] = {"weapons": [True, False]}
-    found = cards.count(truth, truth, data="two pictures", measured="2026-11-21")
-    cards.write(found.card, tmp_path / "card.json", judge="opennsfw")
-    spec = document(tmp_path, "systems: [{name: a}]\nsuites: [s]")
-    assert spec._card({"detector": "opennsfw", "card": "card.json"}) == found.card
-    with pytest.raises(BadFile, match="about"):
-        spec._card({"detector": "nudenet", "card": "card.json"})

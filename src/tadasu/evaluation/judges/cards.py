@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tadasu.errors import BadFile, BadInput, shown
 from tadasu.evaluation.judge import ANY, Card, Judge
@@ -144,14 +144,25 @@ def read(path: Path, *, judge: str = "") -> Card:
             raise ValueError(f"its kind is not {KIND!r}")
         if judge and content["judge"] != judge:
             raise ValueError(f"it is about {content['judge']!r}, not {judge!r}")
-        return Card(
-            data=str(content["data"]),
-            measured=str(content["measured"]),
-            whole=_rates(content["whole"]),
-            regions=_rates(content["regions"]),
-        )
+        return from_json(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFile(f"{shown(path, 300)} is no judge card: {error}.") from error
+
+
+def from_json(content: Mapping[str, Any]) -> Card:
+    """What `Card.as_json` gave, as a card again.
+
+    Raises:
+        KeyError: a part is missing.
+        ValueError: a count is none, or counts cannot be (`BadInput` is one).
+    """
+    return Card(
+        data=str(content["data"]),
+        measured=str(content["measured"]),
+        whole=_rates(content["whole"]),
+        regions=_rates(content["regions"]),
+        beside=tuple(from_json(card) for card in content.get("beside", ())),
+    )
 
 
 def _rates(content: Mapping[str, Mapping[str, Json]]) -> dict[str, ErrorRates]:

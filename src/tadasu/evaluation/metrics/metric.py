@@ -286,12 +286,13 @@ def card_words(context: Context) -> str:
     if not context.judge or context.card is None:
         return NO_CARD
     rates = context.card.rates(ANY, by_regions=context.by_regions)
-    if rates is None:
+    source = context.card.source(ANY, by_regions=context.by_regions)
+    if rates is None or source is None:
         return f"{context.judge}: {NO_CARD} for this kind of picture"
     return (
         f"{context.judge}: sensitivity {100 * rates.sensitivity:.1f} % "
         f"({rates.caught}/{rates.unsafe}), specificity {100 * rates.specificity:.1f} % "
-        f"({rates.passed}/{rates.safe}), on {context.card.data}, {context.card.measured}"
+        f"({rates.passed}/{rates.safe}), on {source.data}, {source.measured}"
     )
 
 

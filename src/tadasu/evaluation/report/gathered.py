@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tadasu.errors import BadInput
 from tadasu.evaluation.comparing import Difference, compare
@@ -251,6 +252,10 @@ def _card(judge: dict[str, object]) -> str:
     card = judge["card"]
     if not isinstance(card, dict):
         return "no judge card: its error rates were not measured"
+    return ". Also ".join(_measured(each) for each in (card, *card.get("beside", ())))
+
+
+def _measured(card: dict[str, Any]) -> str:
     lines = [f"measured on {card['data']}, {card['measured']}"]
     for part, words in (("whole", "whole pictures"), ("regions", "by regions")):
         told = [
