@@ -13,6 +13,7 @@ from tadasu.cli.output import messages, print_json, results, table
 from tadasu.errors import BadFile, BadInput, shown
 
 if TYPE_CHECKING:
+    from tadasu.editing import Options
     from tadasu.editing.edit import Edit
     from tadasu.editing.targets import Target
 
@@ -21,8 +22,16 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="The edit file, ….safet
 Method = Annotated[
     str,
     typer.Option(
-        "--solver", "-s", help="uce, uce:v1, uce:v2, rece, speed, cure, layer, conditional."
+        "--solver",
+        "-s",
+        help="auto, uce, uce:v1, uce:v2, rece, speed, cure, layer, conditional.",
     ),
+]
+Kind = Annotated[
+    str, typer.Option(help="object, person, style or idea: decides which rows are edited.")
+]
+RunTime = Annotated[
+    bool, typer.Option("--run-time", help="To be attached to pipelines, not written into a model.")
 ]
 Preserve = Annotated[
     list[str] | None,
@@ -48,48 +57,54 @@ def erase(
     ] = "",
     model: Model = "world",
     out: Out = Path("edit.safetensors"),
-    solver: Method = "uce",
+    solver: Method = "auto",
     preserve: Preserve = None,
     captions: Captions = None,
     prior: PriorFile = None,
     template: Templates = None,
     tokens: Tokens = None,
+    kind: Kind = "object",
+    run_time: RunTime = False,
     json_output: Json = False,
 ) -> None:
     """Make names mean nothing, or what --anchor says.
 
     Example: tadasu edit erase pistol bomb --preserve "water pistol" --out no-weapons.safetensors
     """
-    from tadasu.editing import targets
+    from tadasu.editing import Options, targets
 
     wanted = targets.erase(concepts, None if anchor == "mean" else anchor)
-    _make(
-        wanted, model, out, solver, _kept(preserve, captions, prior), template, tokens, json_output
+    asked = Options(
+        name=out.stem, solver=solver, kind=kind, run_time=run_time, tokens=_mode(tokens)
     )
+    _make(wanted, model, out, asked, _kept(preserve, captions, prior), template, json_output)
 
 
 def replace(
     pairs: Annotated[list[str], typer.Argument(help="NAME=OTHER", show_default=False)],
     model: Model = "world",
     out: Out = Path("edit.safetensors"),
-    solver: Method = "uce",
+    solver: Method = "auto",
     preserve: Preserve = None,
     captions: Captions = None,
     prior: PriorFile = None,
     template: Templates = None,
     tokens: Tokens = None,
+    kind: Kind = "object",
+    run_time: RunTime = False,
     json_output: Json = False,
 ) -> None:
     """Make names mean something else.
 
     Example: tadasu edit replace pistol=banana --out banana.safetensors
     """
-    from tadasu.editing import targets
+    from tadasu.editing import Options, targets
 
     wanted = targets.replace(dict(_pair(pair) for pair in pairs))
-    _make(
-        wanted, model, out, solver, _kept(preserve, captions, prior), template, tokens, json_output
+    asked = Options(
+        name=out.stem, solver=solver, kind=kind, run_time=run_time, tokens=_mode(tokens)
     )
+    _make(wanted, model, out, asked, _kept(preserve, captions, prior), template, json_output)
 
 
 def moderate(
@@ -99,25 +114,28 @@ def moderate(
     ] = "kids",
     model: Model = "world",
     out: Out = Path("edit.safetensors"),
-    solver: Method = "uce",
+    solver: Method = "auto",
     preserve: Preserve = None,
     captions: Captions = None,
     prior: PriorFile = None,
     template: Templates = None,
     tokens: Tokens = None,
+    kind: Kind = "object",
+    run_time: RunTime = False,
     json_output: Json = False,
 ) -> None:
     """Make every concept of one hazard mean nothing, in all its languages.
 
     Example: tadasu edit moderate weapons --policy kids --out no-weapons.safetensors
     """
-    from tadasu.editing import targets
+    from tadasu.editing import Options, targets
     from tadasu.policy import Policy
 
     wanted = targets.moderate(list(Policy.load(policy).concepts), hazard)
-    _make(
-        wanted, model, out, solver, _kept(preserve, captions, prior), template, tokens, json_output
+    asked = Options(
+        name=out.stem, solver=solver, kind=kind, run_time=run_time, tokens=_mode(tokens)
     )
+    _make(wanted, model, out, asked, _kept(preserve, captions, prior), template, json_output)
 
 
 def debias(
@@ -125,7 +143,7 @@ def debias(
     amounts: Annotated[list[str], typer.Argument(help="ATTRIBUTE=AMOUNT", show_default=False)],
     model: Model = "world",
     out: Out = Path("edit.safetensors"),
-    solver: Method = "uce",
+    solver: Method = "auto",
     preserve: Preserve = None,
     captions: Captions = None,
     prior: PriorFile = None,
@@ -137,13 +155,12 @@ def debias(
 
     Example: tadasu edit debias firefighter woman=0.2 man=-0.1 --out fair.safetensors
     """
-    from tadasu.editing import targets
+    from tadasu.editing import Options, targets
 
     given = {name: _amount(value) for name, value in map(_pair, amounts)}
     wanted = targets.debias({concept: given})
-    _make(
-        wanted, model, out, solver, _kept(preserve, captions, prior), template, tokens, json_output
-    )
+    asked = Options(name=out.stem, solver=solver, tokens=_mode(tokens))
+    _make(wanted, model, out, asked, _kept(preserve, captions, prior), template, json_output)
 
 
 def lines(path: Path) -> list[str]:
@@ -178,14 +195,26 @@ def _kept(
     return tuple(texts), tuple(lines(captions)) if captions else (), prior
 
 
+def _mode(tokens: str | None) -> Any:
+    """A token mode.
+
+    Raises:
+        BadInput: when it is none.
+    """
+    from tadasu.editing.tokens import MODES
+
+    if tokens is not None and tokens not in MODES:
+        raise BadInput(f"--tokens is one of {', '.join(MODES)}; given {shown(tokens)}.")
+    return tokens
+
+
 def _make(
     targets: Sequence[Target],
     model: str,
     out: Path,
-    solver: str,
+    asked: Options,
     kept: tuple[tuple[str, ...], tuple[str, ...], Path | None],
     templates: Sequence[str] | None,
-    tokens: str | None,
     json_output: bool,
 ) -> None:
     """Solve, save, and say what the self-check found; nothing is written before all of it is."""
@@ -193,30 +222,20 @@ def _make(
 
     from tadasu.cli.generate import load_model
     from tadasu.editing import artefact
-    from tadasu.editing.make import Options, solve
+    from tadasu.editing.make import solve
     from tadasu.editing.prior import Prior
-    from tadasu.editing.registry import parse
-    from tadasu.editing.tokens import MODES
 
     if out.suffix != ".safetensors":
         raise BadInput(f"An edit file ends in .safetensors; given {shown(out.name)}.")
-    if tokens is not None and tokens not in MODES:
-        raise BadInput(f"--tokens is one of {', '.join(MODES)}; given {shown(tokens)}.")
-    reading = parse(solver).reading
-    changes: dict[str, Any] = {"tokens": tokens} if tokens else {}
-    changes |= {"templates": tuple(templates)} if templates else {}
-    edit = solve(
-        load_model(model, None),
-        targets,
-        Options(
-            name=out.stem,
-            solver=solver,
-            preserve=kept[0],
-            captions=kept[1],
-            prior=Prior.load(kept[2]) if kept[2] else None,
-            reading=dataclasses.replace(reading, **changes),
-        ),
+    options = dataclasses.replace(
+        asked,
+        templates=tuple(templates or ()),
+        preserve=kept[0],
+        captions=kept[1],
+        prior=Prior.load(kept[2]) if kept[2] else None,
     )
+    options.check()  # refused before the model is loaded
+    edit = solve(load_model(model, None), targets, options)
     artefact.save(edit, out)
     report(edit, out, json_output)
 
@@ -248,6 +267,11 @@ def report(edit: Edit, path: Path, json_output: bool) -> None:
     kind = "run time only" if edit.conditional else "foldable"
     results().print(f"{edit.name}: {len(edit.concepts)} concepts, {kind}, {path}", markup=False)
     results().print(listed)
+    choice = edit.recipe.get("choice")
+    if choice:
+        results().print(f"solver {choice['solver']}: {choice['reason']}", markup=False)
+        if choice["warning"]:
+            messages().print(choice["warning"], markup=False)
     for site, found in edit.evidence.items():
         if found.get("overlapping"):
             names = ", ".join(found["overlapping"])

@@ -8,39 +8,52 @@ from typing import Any
 
 from tadasu.editing import targets as wanted
 from tadasu.editing.check import Check, check
+from tadasu.editing.choice import Choice, Setting, choose, tokens_for
 from tadasu.editing.edit import Edit
 from tadasu.editing.encoder import Encoder
-from tadasu.editing.models import model_of
+from tadasu.editing.models import Model, model_of
 from tadasu.editing.prior import Prior, found_prior
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
 from tadasu.editing.registry import parse
 from tadasu.editing.targets import Named, Target
+from tadasu.editing.tokens import Mode
 
+AUTO = "auto"
 #: A measured prior, or texts that must stay.
 Preserve = Prior | Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How an edit is made; the defaults are sound for a handful of named things.
+    """How an edit is made.
 
     Args:
         name: of the edit.
-        solver: ``uce``, ``uce:v1``, ``rece``, ``conditional``, … or a solver object.
+        solver: ``auto`` (see :mod:`tadasu.editing.choice`), ``uce``, ``uce:v1``, ``rece``,
+            ``layer``, ``conditional``, … or a solver object.
         preserve: texts that must stay.
         captions: ordinary prompts, for the presence gate and the drift of the self-check.
         prior: measured second moments; None takes the one that was measured for this text encoder,
             where one is known (:func:`tadasu.editing.prior.found_prior`).
-        reading: token modes and templates; None is the solver's own.
+        reading: token modes and templates; None is the solver's own, with the rows of ``kind``.
+        kind: of the concepts: ``object``, ``person``, ``style`` or ``idea``; decides which rows are
+            edited where neither ``reading`` nor ``tokens`` does.
+        tokens: rows of a changed concept; None is what the kind says.
+        templates: sentences each name is put into; empty is the solver's own.
+        run_time: the edit will be attached to pipelines, not written into a file.
         sequence_length: T5 rows for SD3 and Flux.
     """
 
     name: str = "edit"
-    solver: Any = "uce"
+    solver: Any = "auto"
     preserve: Sequence[str] = ()
     captions: Sequence[str] = ()
     prior: Prior | None = None
     reading: Reading | None = None
+    kind: str = "object"
+    tokens: Mode | None = None
+    templates: tuple[str, ...] = ()
+    run_time: bool = False
     sequence_length: int | None = None
 
     def kept(self, preserve: Preserve) -> Options:
@@ -49,16 +62,38 @@ class Options:
             return dataclasses.replace(self, prior=preserve)
         return dataclasses.replace(self, preserve=(*self.preserve, *preserve))
 
+    def check(self) -> None:
+        """Refuse a solver, a kind or templates that do not exist, before a model is loaded.
+
+        Raises:
+            UnknownName: no such solver, preset, parameter or kind.
+            BadInput: a template without a place for the name.
+        """
+        tokens_for(self.kind)
+        if not self.automatic:
+            _ = self.read
+        elif self.templates:
+            Reading(templates=self.templates)
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the solver is chosen for the edit."""
+        return bool(self.solver == AUTO)
+
     @property
     def method(self) -> Any:
-        """The solver object."""
+        """The solver object; an automatic one has to be chosen first."""
         return parse(self.solver) if isinstance(self.solver, str) else self.solver
 
     @property
     def read(self) -> Reading:
         """How texts are read."""
-        own: Reading = self.method.reading
-        return self.reading or own
+        found: Reading = self.reading or self.method.reading
+        if self.tokens:
+            found = dataclasses.replace(found, tokens=self.tokens)
+        if self.templates:
+            found = dataclasses.replace(found, templates=self.templates)
+        return found
 
 
 def erase(
@@ -128,22 +163,52 @@ def solve(pipe: Any, targets: Sequence[Target], options: Options | None = None) 
         BadInput: when targets contradict each other or the preserve list, when the prior is of
             another encoder, or when the system is singular; nothing is changed on the pipeline.
     """
-    options = options or Options()
-    model, solver = model_of(pipe), options.method
+    model, given = model_of(pipe), options or Options()
+    choice = chosen(model, targets, given) if given.automatic else None
+    options = _settled(given, choice)
+    solver = options.method
     encoder = model.encoder(sequence_length=options.sequence_length, hidden=options.read.hidden)
     if options.prior is None and not options.read.hidden:
         options = dataclasses.replace(options, prior=found_prior(encoder.fingerprint))
-    problems = pose(encoder, model.grams(), targets, options)
+    held_out = (*options.preserve, *options.captions)
+    # On SDXL the projections' second moment is as much work as a fold: only who reads it waits.
+    grams = model.grams() if held_out or getattr(solver, "reads_projections", False) else {}
+    problems = pose(encoder, grams, targets, options)
     maps = {site: solver.solve(problem) for site, problem in problems.items()}
-    checks = measure(encoder, maps, problems, (*options.preserve, *options.captions))
+    checks = measure(encoder, maps, problems, held_out)
     return Edit(
         name=options.name,
         maps=maps,
         concepts=tuple(target.concept for target in targets),
-        recipe=recipe(solver, targets, options),
+        recipe=recipe(solver, targets, options)
+        | {"choice": None if choice is None else choice.as_json()},
         fingerprint=encoder.fingerprint,
         evidence={site: result.as_json() for site, result in checks.items()},
     )
+
+
+def chosen(model: Model, targets: Sequence[Target], options: Options) -> Choice:
+    """The solver that ``auto`` stands for on this model."""
+    return choose(
+        Setting(
+            names=len({text for target in targets for text in target.texts}),
+            width=model.width(),
+            run_time=options.run_time,
+            kept=bool(options.preserve or options.captions),
+            layered=model.layered(),
+            amounts=any(target.attributes for target in targets),
+        )
+    )
+
+
+def _settled(options: Options, choice: Choice | None) -> Options:
+    """With a solver, and with the rows that stand for concepts of this kind."""
+    tokens = tokens_for(options.kind)
+    if choice is None:
+        return options
+    if options.reading is None:
+        options = dataclasses.replace(options, tokens=options.tokens or tokens)
+    return dataclasses.replace(options, solver=choice.solver)
 
 
 def pose(

@@ -44,6 +44,14 @@ class Model(Protocol):
         """Per site, the sum of ``WᵀW`` over the layers that read it."""
         ...
 
+    def width(self) -> int:
+        """Length of one row of the text context."""
+        ...
+
+    def layered(self) -> bool:
+        """Whether its text encoder takes one more layer (``layer`` edits)."""
+        ...
+
     def applied(self, *maps: Mapping[str, Map]) -> AbstractContextManager[None]:
         """Edits for as long as the block lasts, in the order given."""
         ...

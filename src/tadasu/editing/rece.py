@@ -15,6 +15,7 @@ rounds is a parameter and the self-check reports what each leaves.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -45,6 +46,8 @@ class ReliableEfficientConceptErasure:
     reading: Reading = field(
         default_factory=lambda: Reading(tokens="all", preserve_tokens="all", empty="bos")
     )
+
+    reads_projections: ClassVar[bool] = True
 
     def solve(self, problem: Problem) -> ContextMap:
         """The context map of one site.

@@ -14,6 +14,7 @@ _NOT_SOLVERS = frozenset(
         "artefact",
         "balance",
         "check",
+        "choice",
         "context_map",
         "edit",
         "encoder",

@@ -17,6 +17,7 @@ serves all layers; the empty prompt's leading directions replace its three k-mea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -49,6 +50,8 @@ class ScalablePreciseEfficientErasure:
     reading: Reading = field(
         default_factory=lambda: Reading(tokens="last", preserve_tokens="last", empty="bos")
     )
+
+    reads_projections: ClassVar[bool] = True
 
     def solve(self, problem: Problem) -> ContextMap:
         """The context map of one site.

@@ -195,3 +195,35 @@ def test_names_the_tokenizer_cannot_read_are_left_out_and_never_edited(
     )
     with pytest.raises(BadInput, match="cannot read any name of 'gun'"):
         td.editing.solve(pipe, [replace(known, texts=("銃",))], SHORT)
+
+
+def test_the_solver_is_chosen_and_the_recipe_says_why(families: dict[str, Any]) -> None:
+    sd, sd3 = families["sd"], families["sd3"]
+    many = [f"x{letter}" for letter in "abcdefgh"]
+    few = _edit(sd)
+    assert (few.recipe["choice"]["solver"], few.recipe["solver"]) == (
+        "uce",
+        "UnifiedConceptEditing",
+    )
+    assert _edit(sd, *many).recipe["choice"]["solver"] == "layer"
+    assert "layer" in _edit(sd, *many).maps
+    assert _edit(sd, run_time=True).conditional
+    assert _edit(sd3, *many).recipe["choice"]["solver"] == "uce"
+    assert "attach" in _edit(sd3, *many).recipe["choice"]["warning"]
+    assert _edit(sd, solver="uce").recipe["choice"] is None
+    assert _edit(sd, kind="idea").recipe["reading"]["tokens"] == "all"
+    assert _edit(sd, kind="idea", tokens="eot").recipe["reading"]["tokens"] == "eot"
+    with pytest.raises(BadInput, match="kind of concept"):
+        _edit(sd, kind="mood")
+
+
+def test_projections_are_only_read_by_who_needs_them(
+    families: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tadasu.backends.diffusers.context.model.gram", lambda some: pytest.fail("was read")
+    )
+    pipe = families["sd"]
+    td.editing.erase(pipe, ["pistol"], options=SHORT)
+    with pytest.raises(pytest.fail.Exception, match="was read"):
+        td.editing.erase(pipe, ["pistol"], options=replace(SHORT, solver="rece"))

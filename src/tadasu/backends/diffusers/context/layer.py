@@ -38,13 +38,20 @@ def layers_of(pipe: Any) -> nn.ModuleList:
     return layers
 
 
+def takes_layers(pipe: Any) -> bool:
+    """Whether a pipeline has one CLIP text encoder, so that a layer can be added."""
+    try:
+        layers_of(pipe)
+    except BadInput:
+        return False
+    return True
+
+
 def added(pipe: Any) -> tuple[str, ...]:
     """Names of the edits that are layers of the text encoder now."""
-    try:
-        layers = layers_of(pipe)
-    except BadInput:
+    if not takes_layers(pipe):
         return ()
-    return tuple(dict.fromkeys(_name(layer) for layer in layers if _name(layer)))
+    return tuple(dict.fromkeys(_name(layer) for layer in layers_of(pipe) if _name(layer)))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 
 from tadasu.backends.diffusers.context.apply import applied
 from tadasu.backends.diffusers.context.fold import fold, folded, unfold
+from tadasu.backends.diffusers.context.layer import takes_layers
 from tadasu.backends.diffusers.context.lora import export
 from tadasu.backends.diffusers.context.ports import gram, ports
 from tadasu.backends.diffusers.context.text import HiddenEncoder, PipelineEncoder
@@ -43,6 +44,14 @@ class PipelineModel:
     def grams(self) -> Mapping[str, Tensor]:
         """Per site, the sum of ``WᵀW``."""
         return {site: gram(some) for site, some in ports(self._pipe).items()}
+
+    def width(self) -> int:
+        """Length of one row of the text context."""
+        return ports(self._pipe)["context"][0].width
+
+    def layered(self) -> bool:
+        """Whether its text encoder takes one more layer."""
+        return takes_layers(self._pipe)
 
     @contextmanager
     def applied(self, *maps: Mapping[str, Map]) -> Iterator[None]:

@@ -95,12 +95,17 @@ def ports(pipe: Any) -> Mapping[str, tuple[Port, ...]]:
 
 
 def gram(some: tuple[Port, ...]) -> Float[Tensor, "width width"]:
-    """Sum of ``WᵀW`` over layers, float64; all that solvers ever need of the weights."""
+    """Sum of ``WᵀW`` over layers, float64; all that solvers ever need of the weights.
+
+    Each product is taken in single precision at least: it ranks directions and texts, and on SDXL
+    it is as much work as folding.
+    """
     width = some[0].width
     total = torch.zeros(width, width, dtype=torch.float64)
     for port in some:
-        weight = port.weight.detach()[:, :width].to("cpu", torch.float64)
-        total += weight.T @ weight
+        weight = port.weight.detach()[:, :width].cpu()
+        exact = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        total += exact.T @ exact
     return total
 
 
