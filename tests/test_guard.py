@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tadasu import world
@@ -151,6 +152,51 @@ def test_predictions_that_are_no_numbers_hold_the_batch(pipe: Any, kids: Policy)
         parameter.data.copy_(kept)
     assert [each.decision for each in done] == [Decision.HOLD] * 2
     assert "presence" in done[0].reasons[0]
+
+
+class _Fails:
+    """A pipeline that runs out of memory for more than one picture, and breaks on one text."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipe, name)
+
+    def __call__(self, texts: list[str], **more: Any) -> Any:
+        if len(texts) > 1:
+            raise torch.OutOfMemoryError("two are too many")
+        if texts == ["broken"]:
+            raise ValueError("no such thing")
+        return self._pipe(texts, **more)
+
+
+def test_a_batch_that_fails_is_tried_one_by_one(pipe: Any, kids: Policy) -> None:
+    guard = Guard(
+        pipe, kids, guidance="none", detectors=[Scripted(_ids(kids), [0.1])], sampler=FAST
+    )
+    guard.pipe = _Fails(pipe)
+    done = {each.prompt: each for each in guard.generate(["a cat", "broken", "a red apple"])}
+    assert [done[text].decision for text in ("a cat", "broken", "a red apple")] == [
+        Decision.RELEASE,
+        Decision.HOLD,
+        Decision.RELEASE,
+    ]
+    assert done["broken"].reasons == ("sampling failed: ValueError: no such thing",)
+    assert done["broken"].image is None
+
+
+def test_the_record_names_the_weights_that_ran(pipe: Any, kids: Policy) -> None:
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.1])], sampler=FAST)
+    before = guard.system
+    weight = pipe.unet.conv_out.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.mul_(0.5)
+        changed = guard.system
+        weight.copy_(kept)
+    assert changed != before
+    assert guard.system == before
 
 
 def test_the_pipeline_is_left_as_it_was(pipe: Any, kids: Policy) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from tadasu.backends.diffusers.attach import Attached
+    from tadasu.backends.diffusers.sample import Drawn
     from tadasu.concepts import Concept
     from tadasu.detectors.meaning import Embedder
 
@@ -142,15 +143,21 @@ class Guard:
             detectors = from_policy(policy, models=models if models is not None else beside(pipe))
         self.detectors = tuple(detectors)
         _check_covered(policy, self.detectors)
-        self._weights: list[Any] | None = None
+        self._seen: object = None
+        self._weights: list[Any] = []
 
     @property
     def system(self) -> str:
-        """Content-addressed id of the model with these mitigations, ``sha256:…``."""
-        from tadasu.backends.diffusers.load import system_hash
+        """Content-addressed id of the model with these mitigations, ``sha256:…``.
 
-        if self._weights is None:
+        Weights are read again when they were changed, for example by an edit that was folded in.
+        """
+        from tadasu.backends.diffusers.load import state_of, system_hash
+
+        state = state_of(self.pipe)
+        if state != self._seen:
             self._weights = [system_hash(self.pipe), [content(d) for d in self.detectors]]
+            self._seen = state
         parts = {
             "weights": self._weights,
             "policy": self.policy.hash,
@@ -215,13 +222,9 @@ class Guard:
         while waiting:
             batch, waiting = self._next_batch(waiting)
             began = time.perf_counter()
-            try:
-                images, notes = self._sample(batch)
-                outcomes = self._judge(images, notes)
-            except RunFailed as error:
-                images, outcomes = [None] * len(batch), [_failed(error)] * len(batch)
+            made = self._made(batch)
             share = (time.perf_counter() - began) / len(batch)
-            for wanted, image, outcome in zip(batch, images, outcomes, strict=True):
+            for wanted, (image, outcome) in zip(batch, made, strict=True):
                 wanted.seconds += share
                 again = outcome.decision is Decision.REGENERATE
                 if again and wanted.attempt < self.policy.attempts:
@@ -238,13 +241,24 @@ class Guard:
         chosen = {id(w) for w in same}
         return same, [w for w in waiting if id(w) not in chosen]
 
-    def _sample(self, batch: list[_Wanted]) -> tuple[list[Any], list[str]]:
-        """Pictures of a batch under guidance, and what the model's own checker says about each."""
-        import torch
+    def _made(self, batch: list[_Wanted]) -> list[tuple[Image | None, _Outcome]]:
+        """Pictures with their outcomes; a batch that fails is tried again one by one."""
+        try:
+            pictures = self._sample(batch)
+            outcomes = self._judge(pictures)
+        except RunFailed as error:
+            if len(batch) > 1:
+                return [self._made([wanted])[0] for wanted in batch]
+            return [(None, _failed(error))]
+        return [
+            (picture.image, outcome) for picture, outcome in zip(pictures, outcomes, strict=True)
+        ]
 
+    def _sample(self, batch: list[_Wanted]) -> list[Drawn]:
+        """Pictures of a batch under guidance."""
         from tadasu.backends.diffusers.attach import attach
+        from tadasu.backends.diffusers.sample import drawn
 
-        generators = [torch.Generator("cpu").manual_seed(wanted.seed) for wanted in batch]
         with ExitStack() as stack:
             attached: list[Attached] = []
             for rule, concepts in self._layers:
@@ -258,24 +272,25 @@ class Guard:
                         stack.enter_context(attach(self.pipe, rule, asked, strength=strengths))
                     )
             texts = [wanted.prompt for wanted in batch]
-            result = self.pipe(texts, generator=generators, **self.sampler.arguments())
+            seeds = [wanted.seed for wanted in batch]
+            pictures = drawn(self.pipe, texts, seeds, self.sampler.arguments())
         for place, wanted in enumerate(batch):
             rules = [_ran(each, place) for each in attached]
             wanted.guidance = {"rules": [rule for rule in rules if rule]} if rules else {}
-        checker = getattr(result, "nsfw_content_detected", None) or [False] * len(batch)
-        note = "the model's own safety checker flagged it"
-        return list(result.images), [note if flagged else "" for flagged in checker]
+        return pictures
 
-    def _judge(self, images: list[Image], notes: list[str]) -> list[_Outcome]:
-        pictures = [image.convert("RGB") for image in images]
-        answers = [examine(detector, pictures) for detector in self.detectors]
+    def _judge(self, pictures: list[Drawn]) -> list[_Outcome]:
+        from tadasu.backends.diffusers.sample import CHECKER
+
+        images = [picture.image for picture in pictures]
+        answers = [examine(detector, images) for detector in self.detectors]
         outcomes = []
-        for place, note in enumerate(notes):
+        for place, picture in enumerate(pictures):
             scores = tuple(score for rows in answers for score in rows[place])
             outcome = decide(self.policy, scores)
-            if note:
+            if picture.flagged:
                 outcome = replace(
-                    outcome, decision=Decision.BLOCK, reasons=(*outcome.reasons, note)
+                    outcome, decision=Decision.BLOCK, reasons=(*outcome.reasons, CHECKER)
                 )
             outcomes.append(outcome)
         return outcomes

@@ -142,12 +142,9 @@ def _draw(
 ) -> list[Image]:
     from contextlib import nullcontext
 
-    import torch
-
     from tadasu.backends.diffusers.attach import attach
+    from tadasu.backends.diffusers.sample import drawn
 
-    generators = [torch.Generator("cpu").manual_seed(each) for each in seeds]
     with attach(pipe, rule, list(negative)) if rule else nullcontext():
-        result = pipe([prompt] * len(seeds), generator=generators, **sampler.arguments())
-    pictures: list[Image] = list(result.images)
-    return pictures
+        made = drawn(pipe, [prompt] * len(seeds), seeds, sampler.arguments())
+    return [each.image for each in made]

@@ -106,20 +106,17 @@ def steered(
         policy: whose concepts are steered away from.
         sampler: how pictures are sampled.
     """
-    import torch
-
     from tadasu.backends.diffusers.attach import attach
+    from tadasu.backends.diffusers.sample import drawn
 
     with attach(pipe, rule, policy.concepts) if rule else nullcontext():
         for start in range(0, len(asks), sampler.batch_size):
             batch = asks[start : start + sampler.batch_size]
-            generators = [torch.Generator("cpu").manual_seed(ask.seed) for ask in batch]
+            texts, seeds = [ask.text for ask in batch], [ask.seed for ask in batch]
             began = time.perf_counter()
-            images = pipe(
-                [ask.text for ask in batch], generator=generators, **sampler.arguments()
-            ).images
+            made = drawn(pipe, texts, seeds, sampler.arguments())
             share = (time.perf_counter() - began) / len(batch)
-            yield [Cell(image=image.convert("RGB"), seconds=share) for image in images]
+            yield [Cell(image=each.image, seconds=share) for each in made]
 
 
 def guarded(guard: Guard, asks: Sequence[Ask]) -> Iterator[list[Cell]]:

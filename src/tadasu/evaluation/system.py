@@ -163,25 +163,18 @@ class System:
         ]
 
     def _sampled(self, requests: Sequence[Request]) -> list[Answer]:
-        import torch
+        from tadasu.backends.diffusers.sample import CHECKER, drawn
 
-        generators = [torch.Generator("cpu").manual_seed(each.seed) for each in requests]
         arguments = self.sampler.arguments()
         scale = requests[0].guidance_scale
         if self.sampler.guidance_scale is None and scale is not None:
             arguments["guidance_scale"] = scale
-        with torch.no_grad():
-            result = self.pipe([each.text for each in requests], generator=generators, **arguments)
-        checked = getattr(result, "nsfw_content_detected", None) or [False] * len(requests)
+        texts, seeds = [each.text for each in requests], [each.seed for each in requests]
         return [
-            Answer(
-                outcome=Outcome.BLOCKED,
-                reason="the model's own safety checker flagged it",
-                stage="output",
-            )
-            if flagged
-            else Answer(outcome=Outcome.IMAGE, image=image.convert("RGB"))
-            for image, flagged in zip(result.images, checked, strict=True)
+            Answer(outcome=Outcome.BLOCKED, reason=CHECKER, stage="output")
+            if picture.flagged
+            else Answer(outcome=Outcome.IMAGE, image=picture.image)
+            for picture in drawn(self.pipe, texts, seeds, arguments)
         ]
 
     def _guarded(self, requests: Sequence[Request]) -> list[Answer]:

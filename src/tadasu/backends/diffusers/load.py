@@ -132,6 +132,19 @@ def system_hash(pipe: Any) -> str:
     return "sha256:" + digest.hexdigest()
 
 
+def state_of(pipe: Any) -> tuple[tuple[int, int], ...]:
+    """Changes when a weight is replaced or written in place; costs milliseconds.
+
+    Weights that were written through ``.data`` do not show.
+    """
+    return tuple(
+        (tensor.data_ptr(), tensor._version)
+        for _, part in sorted(pipe.components.items())
+        if hasattr(part, "parameters")
+        for tensor in (*part.parameters(), *part.buffers())
+    )
+
+
 def _plain(config: Any) -> str:
     """A configuration without the paths and versions that do not change what the model does."""
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
