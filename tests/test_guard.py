@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tadasu import world
+from tadasu import editing, world
 from tadasu.errors import BadInput
 from tadasu.guard import Guard, Sampler, blurred, decide
 from tadasu.policy import Policy
@@ -196,6 +196,10 @@ def test_the_record_names_the_weights_that_ran(pipe: Any, kids: Policy) -> None:
         changed = guard.system
         weight.copy_(kept)
     assert changed != before
+    assert guard.system == before
+    edit = editing.erase(pipe, ["pistol"])
+    with edit.applied(pipe):
+        assert guard.system not in (before, changed)
     assert guard.system == before
 
 

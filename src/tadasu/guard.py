@@ -150,9 +150,12 @@ class Guard:
     def system(self) -> str:
         """Content-addressed id of the model with these mitigations, ``sha256:…``.
 
-        Weights are read again when they were changed, for example by an edit that was folded in.
+        Weights are read again when they were changed, for example by an edit that was folded in;
+        edits that act at run time are part of it while they do.
         """
+        from tadasu.backends.diffusers.context.apply import acting
         from tadasu.backends.diffusers.load import state_of, system_hash
+        from tadasu.editing.edit import maps_hash
 
         state = state_of(self.pipe)
         if state != self._seen:
@@ -169,6 +172,9 @@ class Guard:
             "embedder": self.screen.embedder.name if self.screen.embedder else None,
             "sampler": asdict(self.sampler),
         }
+        edits = [maps_hash(maps) for maps in acting(self.pipe)]
+        if edits:
+            parts["edits"] = edits
         text = json.dumps(parts, sort_keys=True, default=str)
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -200,6 +201,20 @@ def applied(pipe: Any, *edits: Edit, force: bool = False, limit: float = LIMIT) 
     check_stack(edits, limit)
     with model.applied(*(edit.maps for edit in edits)):
         yield
+
+
+def maps_hash(maps: Mapping[str, Any]) -> str:
+    """Content-addressed id of what an edit does, ``sha256:…``: its numbers, not its name."""
+    content = hashlib.sha256()
+    for site, part in sorted(maps.items()):
+        content.update(f"{site}:{type(part).__name__}".encode())
+        for name, value in sorted(vars(part).items()):
+            is_tensor = isinstance(value, torch.Tensor)
+            told = f"{value.dtype}{tuple(value.shape)}" if is_tensor else repr(value)
+            content.update(f"|{name}:{told}".encode())
+            if is_tensor:
+                content.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return "sha256:" + content.hexdigest()
 
 
 def interference(edits: Sequence[Edit]) -> dict[tuple[str, str], float]:

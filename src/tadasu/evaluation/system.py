@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,6 +103,7 @@ class System:
         """What the system is made of; its hash is the id."""
         from tadasu.backends.diffusers.load import system_hash
         from tadasu.backends.diffusers.settings import file_hash
+        from tadasu.editing.edit import maps_hash
 
         sampler = dataclasses.asdict(self.sampler)
         del sampler["batch_size"]
@@ -118,7 +118,7 @@ class System:
         return {
             "model": system_hash(self.pipe),
             "guidance": rule,
-            "edits": [edit_hash(edit) for edit in self.edits],
+            "edits": [maps_hash(edit.maps) for edit in self.edits],
             "adapters": [file_hash(file) for file in self.adapters],
             "scheduler": dict(self.scheduler),
             "sampler": sampler,
@@ -184,22 +184,6 @@ class System:
         )
         found = {(done.prompt, done.seed): done for done in made}
         return [_answered(found[each.text, each.seed]) for each in requests]
-
-
-def edit_hash(edit: Any) -> str:
-    """SHA-256 over what an edit does: its maps' numbers, not its name or evidence."""
-    import torch
-
-    content = hashlib.sha256()
-    for site, part in sorted(edit.maps.items()):
-        content.update(f"{site}:{type(part).__name__}".encode())
-        for name, value in sorted(vars(part).items()):
-            is_tensor = isinstance(value, torch.Tensor)
-            told = f"{value.dtype}{tuple(value.shape)}" if is_tensor else repr(value)
-            content.update(f"|{name}:{told}".encode())
-            if is_tensor:
-                content.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return "sha256:" + content.hexdigest()
 
 
 def _answered(done: Generation) -> Answer:

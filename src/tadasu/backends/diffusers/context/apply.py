@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,10 @@ class Movable(Protocol):
     def apply(self, contexts: Tensor) -> Tensor:
         """Move context rows."""
         ...
+
+
+#: Edits that act on a pipeline now, the outermost first.
+_ACTING: WeakKeyDictionary[Any, list[Mapping[str, Movable]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -61,7 +66,15 @@ def applied(pipe: Any, *edits: Mapping[str, Movable]) -> Iterator[None]:
                 if where == site:
                     hook = port.layer.register_forward_pre_hook(moved.hook(port.width))
                     stack.callback(hook.remove)
+        before = _ACTING.get(pipe, [])
+        _ACTING[pipe] = [*before, *edits]
+        stack.callback(_ACTING.__setitem__, pipe, before)
         yield
+
+
+def acting(pipe: Any) -> tuple[Mapping[str, Movable], ...]:
+    """The maps of the edits that act on a pipeline now at run time, the outermost first."""
+    return tuple(_ACTING.get(pipe, ()))
 
 
 class _Moved:
