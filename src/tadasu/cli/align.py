@@ -107,8 +107,8 @@ def align(
         vlm = Aligned(
             model,
             policy=policy,
-            method=_method(preset, level, gate),
-            evaluators=_published(model, given) if preset is PresetChoice.ETA else given,
+            method=method(preset, level, gate),
+            evaluators=published(model, given) if preset is PresetChoice.ETA else given,
             timeout=timeout,
         )
     with messages().status("Answering"):
@@ -119,7 +119,7 @@ def align(
         _print(answer)
 
 
-def _published(model: str, given: Evaluators) -> Parts:
+def published(model: str, given: Evaluators) -> Parts:
     """The parts of the published method; its thresholds are fixed."""
     from tadasu.backends import aligners
     from tadasu.errors import BadInput
@@ -137,7 +137,8 @@ def _published(model: str, given: Evaluators) -> Parts:
     return aligners.published(model, answers=answers, clip=clip)
 
 
-def _method(preset: PresetChoice, level: LevelChoice, gate: GateChoice) -> Method:
+def method(preset: PresetChoice, level: LevelChoice, gate: GateChoice) -> Method:
+    """The method with its parameters."""
     from tadasu.alignment.ecso import EyesClosedSafetyOn
     from tadasu.alignment.eta import EvaluatingThenAligning
     from tadasu.alignment.gate import Gate

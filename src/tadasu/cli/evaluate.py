@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tadasu.cli import evaluate_label
+from tadasu.cli import evaluate_answers, evaluate_label
 from tadasu.cli.output import messages, print_json, results, table
 from tadasu.errors import BadInput, shown
 
@@ -29,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(evaluate_label.app, name="label")
+app.command("answers")(evaluate_answers.answers)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Folder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
