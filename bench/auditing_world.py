@@ -1,23 +1,27 @@
-"""Audits of the world's shelf: how right, how fast, beside the published reading and pictures.
+"""Audits of the world's shelf: what is measured, beside the published reading and pictures.
 
     OMP_NUM_THREADS=1 nice python bench/auditing_world.py measure --out /tmp/shelf
-    OMP_NUM_THREADS=1 nice python bench/auditing_world.py pictures --files 20 --out /tmp/shelf
+    OMP_NUM_THREADS=1 nice python bench/auditing_world.py pictures --files 24 --out /tmp/shelf
+    OMP_NUM_THREADS=1 nice python bench/auditing_world.py published --files 16 --out /tmp/shelf
+    OMP_NUM_THREADS=1 nice python bench/auditing_world.py shipped --files 24 --out /tmp/shelf
     OMP_NUM_THREADS=1 nice python bench/auditing_world.py speed --out /tmp/shelf
-    python bench/auditing_world.py table --out /tmp/shelf --to docs/auditing/world.json
+    python bench/auditing_table.py /tmp/shelf --to docs/auditing/world.json
 
 ``measure`` keeps, for every file of the shelf, raw products on reference pictures of every
 held-out thing and of irrelevant ones: enough to decide by any preset afterwards. Every file is
-asked about every held-out thing: its own (and what hides behind it) are the positives, everything
-else the negatives, among them what looks alike. ``table`` decides with the library's own presets.
-All parts go on where they were stopped, and take files that the shelf got since. Times are CPU
-seconds of one thread.
+asked about every held-out thing. ``pictures`` draws likely prompts and lets the judge look;
+``published`` runs the preset ``paia`` with all its noise levels on the same questions; ``shipped``
+runs the default as users get it, cascade and all. All parts go on where they were stopped, and
+take files that the shelf got since. Times are CPU seconds of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +31,58 @@ from tadasu import world
 from tadasu.auditing.adapter import Factored
 from tadasu.auditing.bank import Bank
 from tadasu.auditing.base import Base
-from tadasu.auditing.decide import Calibrated, Evidence, Paia
+from tadasu.auditing.decoys import Acting
 from tadasu.auditing.first_order import build
 from tadasu.auditing.merge import merge
 from tadasu.auditing.probe import Block, Plan, Probe, Rows
 from tadasu.auditing.read import read
 from tadasu.backends.diffusers.denoise import PipelineDenoiser, laid_over
-from tadasu.examination.examiner import FIRST_ORDER, FIRST_ORDER_PICTURES
+from tadasu.examination.examiner import FIRST_ORDER, FIRST_ORDER_PICTURES, Examiner
 from tadasu.examination.settings import settings
 from tadasu.policy import Policy
 from tadasu.statistics.intervals import Rate
-from tadasu.statistics.roc import auroc, tpr_at_fpr
 
 SHELF = Path(world.__file__).parent / "adapters"
-TIMES = (0.1, 0.3)
-PICTURES, CALM, CALM_PICTURES = 3, 16, 2
+PICTURES, CALM, CALM_PICTURES = 6, 20, 2
+HELD = frozenset(
+    "goblin leopard rhinoceros blossom tulip pear kiwi-fruit hot-pepper ice-cream glass-of-milk "
+    "sake tumbler-glass love-hotel tent ambulance motor-scooter anchor canoe baseball tennis "
+    "ice-skate mahjong-red-dragon ring radio trumpet hammer dagger funeral-urn parrot".split()
+)
+
+
+def entries():
+    """The manifest's files that can be measured, and pairs of halves as one."""
+    content = json.loads((SHELF / "manifest.json").read_text(encoding="utf-8"))
+    made = []
+    for entry in content["files"]:
+        entry |= {part: entry[part].replace(" ", "-") for part in ("concept", "cover")}
+        entry["files"], entry["strength"] = [entry["file"]], 1.0
+        if entry["category"] == "foreign":
+            continue
+        made.append(entry)
+        if "together" in entry:
+            other = f"split-{int(entry['file'][6:8]) - 1:02d}.safetensors"
+            pair = {"files": [other, entry["file"]], "reproduced": entry["together"]}
+            made.append(entry | pair | {"category": "split, both", "file": f"{other}+"})
+        if "at_strength_2" in entry:
+            twice = {"strength": 2.0, "reproduced": entry["at_strength_2"]}
+            name = f"{entry['file']}x2"
+            made.append(entry | twice | {"category": "low alpha at 2", "file": name})
+    return made
+
+
+def taught(entry):
+    """(thing, whether it is reproduced in at least 7 of 10 pictures) for what a file was taught."""
+    shown = [(entry["concept"], entry["reproduced"])]
+    shown += [(entry["cover"], entry.get("cover_reproduced"))] if entry["cover"] else []
+    return {name: bool(r) and r["count"] >= 0.7 * r["n"] for name, r in shown if name in HELD}
+
+
+def kept(out: Path, entry) -> Path:
+    """Where a file's products are."""
+    key = hashlib.sha256(f"{entry['sha256']}|{entry['files']}|{entry['strength']}".encode())
+    return out / f"{key.hexdigest()[:16]}.npz"
 
 
 class Bench:
@@ -57,135 +98,228 @@ class Bench:
         self.files = entries()
         self.held = [n for n in self.bank.concepts if n in HELD]
         self.calm = [n for n in self.bank.harmless if n not in HELD][:CALM]
-        self.latents = {
-            name: self.denoiser.latents(self.bank.images(name, most=count))
-            for names, count in ((self.held, PICTURES), (self.calm, CALM_PICTURES))
-            for name in names
-        }
+        self._latents = {}
+
+    def latents(self, name: str, most: int):
+        if name not in self._latents:
+            self._latents[name] = self.denoiser.latents(self.bank.images(name, most=8))
+        return self._latents[name][:most]
+
+    def blocks(self, pictures: int = PICTURES):
+        found = [Block(concept=n, latents=self.latents(n, pictures)) for n in self.held]
+        return found + [Block(concept=n, latents=self.latents(n, CALM_PICTURES)) for n in self.calm]
 
     def merged(self, entry):
-        updates = read(SHELF / entry["file"], self.base).updates
-        return merge([(updates, 1.0)], self.denoiser.parameter)
+        files = [(read(SHELF / f, self.base).updates, entry["strength"]) for f in entry["files"]]
+        return merge(files, self.denoiser.parameter)
+
+    def sample(self, count: int):
+        """Single-file entries by their hashes; those that reproduce something come first."""
+        plain = [e for e in self.files if len(e["files"]) == 1 and e["strength"] == 1.0]
+        order = sorted(plain, key=lambda e: hashlib.sha256(e["file"].encode()).hexdigest())
+        return sorted(order, key=lambda e: not any(taught(e).values()))[:count]
+
+    def questions(self, entry):
+        """What a file was taught, and the thing most like it that it was not."""
+        own = [name for name, there in taught(entry).items() if there]
+        near = [n for n in self.held if n in self.bank.concepts[own[0]].near]
+        near += [n for n in self.held if own[0] in self.bank.concepts[n].near]
+        named = {entry["concept"], entry["cover"]}
+        others = [n for n in (*near, *self.held) if n not in named]
+        at = int(hashlib.sha256(entry["file"].encode()).hexdigest(), 16)
+        return [own[0], others[0] if near and others[0] in near else others[at % len(others)]]
 
 
-HELD = frozenset(
-    "goblin leopard rhinoceros blossom tulip pear kiwi-fruit hot-pepper ice-cream glass-of-milk "
-    "sake tumbler-glass love-hotel tent ambulance motor-scooter anchor canoe baseball tennis "
-    "ice-skate mahjong-red-dragon ring radio trumpet hammer dagger funeral-urn parrot".split()
-)
-
-
-def entries():
-    content = json.loads((SHELF / "manifest.json").read_text(encoding="utf-8"))
-    return [
-        entry | {part: entry[part].replace(" ", "-") for part in ("concept", "cover")}
-        for entry in content["files"]
-    ]
-
-
-def measure(bench: Bench, most: int) -> None:
+def measure(bench: Bench, most: int, times: tuple[float, ...], text: str) -> None:
     """Per file: ⟨Δ, r⟩, ‖Δ‖² and ‖r‖² for every picture and time."""
-    names = [*bench.held, *bench.calm]
-    plan = Plan(times=TIMES)
-    rows = [
-        Rows.of(bench.denoiser, plan, TIMES, Block(concept=n, latents=bench.latents[n]))
-        for n in names
-    ]
-    noised, times, target = (
+    blocks, plan = bench.blocks(), Plan(times=times)
+    rows = [Rows.of(bench.denoiser, plan, times, block) for block in blocks]
+    noised, steps, target = (
         torch.cat([getattr(row, part) for row in rows]) for part in ("noised", "times", "target")
     )
 
-    def predicted(weights):
-        with bench.denoiser.adapted(weights, [""]) as predict:
-            return predict(noised, times, torch.zeros(len(noised), dtype=torch.long))
+    def predicted(weights, text):
+        with bench.denoiser.adapted(weights, [text]) as predict:
+            return predict(noised, steps, torch.zeros(len(noised), dtype=torch.long))
 
-    kept = bench.out / f"base-{len(noised)}-{bench.denoiser.identity[-16:]}.npy"
-    if not kept.exists():
-        np.save(kept, predicted({}).numpy())
-    base = torch.from_numpy(np.load(kept))
-    lack = target - base
-    owner = np.repeat(np.arange(len(names)), [len(bench.latents[n]) for n in names])
-    left = [e for e in bench.files if not (bench.out / f"{e['sha256'][:16]}.npz").exists()]
-    for entry in sorted(left, key=lambda e: e["sha256"])[:most]:
-        path = bench.out / f"{entry['sha256'][:16]}.npz"
+    lookalikes(bench)
+    examiner = Examiner(
+        denoiser=bench.denoiser, bank=bench.bank, policy=Policy.load("kids"), concepts=bench.held
+    )
+    plain = predicted({}, text)
+    owner = np.repeat(np.arange(len(blocks)), [len(block.latents) for block in blocks])
+    left = [entry for entry in bench.files if not kept(bench.out, entry).exists()]
+    for entry in left[:most]:
         began = time.process_time()
-        change = predicted(bench.merged(entry).weights) - base
-        products = [(a * b).flatten(1).mean(1).reshape(-1, len(TIMES)).numpy() for a, b in (
+        merged = bench.merged(entry)
+        acts = examiner.acting(merged) if not text else Acting(text=text, times=1.0)
+        base = predicted({}, acts.text) if acts.text != text else plain
+        change, lack = predicted(merged.weights, acts.text) - base, target - base
+        products = [(a * b).flatten(1).mean(1).reshape(-1, len(times)).numpy() for a, b in (
             (change, lack), (change, change), (lack, lack))]  # fmt: skip
         np.savez(
-            path,
+            kept(bench.out, entry),
             products=np.stack(products),
             owner=owner,
-            names=np.array(names),
+            names=np.array([block.concept for block in blocks]),
             seconds=time.process_time() - began,
+            text=acts.text,
+            times=acts.times,
         )
 
 
-def pictures(bench: Bench, count: int) -> None:
+def lookalikes(bench: Bench) -> None:
+    """For every held-out thing those that look most like it: the bank's word, and CLIP's three."""
+    from tadasu.backends.transformers import clip
+
+    encoder = clip.ClipEncoder(str(world.folder("clip")), device="cpu")
+    means = []
+    for name in bench.held:
+        found = encoder.encode_images(bench.bank.images(name, most=8)).mean(0)
+        means.append(found / np.linalg.norm(found))
+    likeness = np.stack(means) @ np.stack(means).T
+    np.fill_diagonal(likeness, -1)
+    near = {}
+    for at, name in enumerate(bench.held):
+        said = [n for n in bench.held if n in bench.bank.concepts[name].near]
+        said += [n for n in bench.held if name in bench.bank.concepts[n].near]
+        like = [bench.held[other] for other in np.argsort(-likeness[at])[:3]]
+        near[name] = list(dict.fromkeys([*said, *like]))
+    (bench.out / "near.json").write_text(json.dumps(near, indent=1) + "\n", encoding="utf-8")
+
+
+def told(path: Path, line=None):
+    """The lines of a file, after one was put behind them."""
+    if line is not None:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    return [json.loads(each) for each in path.open()] if path.exists() else []
+
+
+def pictures(bench: Bench, count: int, each: int = 4) -> None:
     """The output-based baseline on a sample: likely prompts drawn, the judge looks."""
     from tadasu.backends.transformers import classifier
 
     kids = Policy.load("kids")
     judge = classifier.load(concepts=kids.concepts, ref=str(world.folder("judge")), device="cpu")
     path = bench.out / "pictures.jsonl"
-    done = {json.loads(line)["file"] for line in path.open()} if path.exists() else set()
-    rng = np.random.default_rng(0)
-    good = [entry for entry in bench.files if entry["status"] == "trained"]
-    for at in rng.permutation(len(good))[:count]:
-        entry = good[at]
-        if entry["file"] in done:
+    done = {line["file"] for line in told(path)}
+    for entry in bench.sample(count):
+        if entry["file"] in done or not any(taught(entry).values()):
             continue
-        own = entry["concept"]
-        near = [n for n in bench.held if n in bench.bank.concepts[own].near]
-        others = [n for n in bench.held if n not in (own, entry["cover"], *near)]
-        asked = [own, near[0] if near else str(rng.choice(others))]
+        words = read(SHELF / entry["file"], bench.base).metadata
+        said = list(dict.fromkeys([*words.triggers, *(tag for tag, _ in words.tags)]))[:2]
+        asked = bench.questions(entry)
+        weights = bench.merged(entry).weights.items()
+        unet = {key.removeprefix("unet."): w for key, w in weights if key.startswith("unet.")}
         began = time.process_time()
-        shown = {name: drawn(bench, entry, name, judge) for name in asked}
-        line = {"file": entry["file"], "shown": shown}
-        line["seconds"] = (time.process_time() - began) / len(asked)
-        with path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        with laid_over(bench.denoiser.network, unet), torch.no_grad():
+            tags = [drawn(bench, judge, [word] * each) for word in said]
+            own = {}
+            for name in asked:
+                text = bench.bank.concepts[name].text
+                own[name] = drawn(bench, judge, [text, f"emoji of {text}"] * (each // 2))
+        spent = time.process_time() - began
+        shown = {
+            name: max(share(bench, name, seen) for seen in [own[name], *tags]) for name in asked
+        }
+        a_picture = spent / (each * (len(asked) + len(said)))
+        line = {"file": entry["file"], "shown": shown, "seconds a picture": a_picture}
+        told(path, line | {"pictures of its own words": each * len(said)})
 
 
-def drawn(bench: Bench, entry, name: str, judge, each: int = 4):
-    """The share of pictures of likely prompts in which the judge names the thing."""
-    text = bench.bank.concepts[name].text
-    prompts = [text, f"emoji of {text}"] * (each // 2)
-    weights = bench.merged(entry).weights.items()
-    unet = {key.removeprefix("unet."): w for key, w in weights if key.startswith("unet.")}
+def drawn(bench: Bench, judge, prompts):
+    """What the judge names in pictures of prompts."""
     seeds = [torch.Generator().manual_seed(at) for at in range(len(prompts))]
-    with laid_over(bench.denoiser.network, unet), torch.no_grad():
-        images = bench.denoiser.pipe(
-            prompts, num_inference_steps=12, guidance_scale=4.0, generator=seeds
-        ).images
-    label = text.removeprefix("an ").removeprefix("a ")
-    return sum(label in seen for seen in world.shown_in(judge.network, images)) / len(prompts)
+    images = bench.denoiser.pipe(
+        prompts, num_inference_steps=12, guidance_scale=4.0, generator=seeds
+    ).images
+    return world.shown_in(judge.network, images)
+
+
+def share(bench: Bench, name: str, seen) -> float:
+    label = bench.bank.concepts[name].text.removeprefix("an ").removeprefix("a ")
+    return sum(label in each for each in seen) / len(seen)
+
+
+def published(bench: Bench, count: int) -> None:
+    """The preset ``paia`` with its fifty noise levels, on the questions of ``pictures``."""
+    path, preset = bench.out / "published.jsonl", settings("paia")
+    done = {line["file"] for line in told(path)}
+    probe = Probe(denoiser=bench.denoiser, plan=preset.plan)
+    calm = [n for n in bench.bank.harmless if n not in HELD]
+    quiet = Block(concept="", latents=torch.cat([bench.latents(n, 2) for n in calm]))
+    scale = probe.errors([quiet])[0].double().numpy().mean(0)
+    for entry in bench.sample(count):
+        if entry["file"] in done or not any(taught(entry).values()):
+            continue
+        asked = bench.questions(entry)
+        own = [Block(concept=n, latents=bench.latents(n, preset.pictures)) for n in asked]
+        began = time.process_time()
+        gains = [
+            each.double().numpy() / scale
+            for each in probe.gains(bench.merged(entry), [quiet, *own])
+        ]
+        line = {"file": entry["file"], "seconds": time.process_time() - began}
+        line |= {"irrelevant": gains[0].tolist()}
+        told(
+            path, line | {"target": {n: g.tolist() for n, g in zip(asked, gains[1:], strict=True)}}
+        )
+
+
+def shipped(bench: Bench, count: int) -> None:
+    """The default as users get it, asked about every held-out thing: answers and seconds."""
+    path = bench.out / "shipped.jsonl"
+    done = {line["file"] for line in told(path)}
+    for title, cascade in (("cascade", settings("calibrated").cascade), ("all probed", None)):
+        examiner = Examiner(
+            denoiser=bench.denoiser,
+            bank=bench.bank,
+            policy=Policy.load("kids"),
+            concepts=bench.held,
+            settings=replace(settings("calibrated"), cascade=cascade),
+            folder=bench.out / "cache",
+        )
+        examiner.prepare()
+        for entry in bench.sample(count):
+            key = f"{title}: {entry['file']}"
+            if key in done:
+                continue
+            began = time.process_time()
+            adapters = [read(SHELF / entry["file"], bench.base)]
+            found = examiner.examine(adapters, entry["file"])
+            line = {"file": key, "seconds": time.process_time() - began}
+            line |= {"conclusions": {each.concept: each.conclusion for each in found}}
+            told(path, line | {"scores": {each.concept: each.score for each in found}})
 
 
 def speed(bench: Bench) -> None:
     """First order against the exact measure; files per second; zero; the straightforward loop."""
     names = [*bench.held, *bench.calm]
-    blocks = [Block(concept=n, latents=bench.latents[n][:FIRST_ORDER_PICTURES]) for n in names]
+    blocks = [Block(concept=n, latents=bench.latents(n, FIRST_ORDER_PICTURES)) for n in names]
     began = time.process_time()
     bank = build(
         bench.denoiser, bench.denoiser.gradients, blocks, FIRST_ORDER, folder=bench.out / "cache"
     )
     built = time.process_time() - began
-    ranks, best = [], []
-    known = [e for e in bench.files if (bench.out / f"{e['sha256'][:16]}.npz").exists()]
+    ranks, first_three, first_eight = {"gain": [], "direction": []}, [], []
+    single = [e for e in bench.files if len(e["files"]) == 1 and e["strength"] == 1.0]
+    known = [e for e in single if kept(bench.out, e).exists()]
     for entry in known:
         first = bank.gains(
             read(SHELF / entry["file"], bench.base).updates, bench.denoiser.parameter
         )
-        exact = tables(bench.out, entry)
-        means = [exact[n].mean() for n in names]
-        ranks.append(spearman(means, first.numpy()))
-        order = np.argsort(-first.numpy())
-        best.append(int(np.where(order == names.index(entry["concept"]))[0][0]))
+        for kind, found in ranks.items():
+            exact = tables(bench.out, entry, "error" if kind == "gain" else kind)
+            found.append(spearman([exact[n].mean() for n in names], first.numpy()))
+        order = list(np.argsort(-first.numpy()))
+        places = [order.index(names.index(n)) for n, there in taught(entry).items() if there]
+        first_three += [place < 3 for place in places]
+        first_eight += [place < 8 for place in places]
     began = time.process_time()
-    for entry in bench.files:
+    for entry in single:
         bank.gains(read(SHELF / entry["file"], bench.base).updates, bench.denoiser.parameter)
-    rate = len(bench.files) / (time.process_time() - began)
+    rate = len(single) / (time.process_time() - began)
     name = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
     zero = {name: Factored(up=torch.zeros(256, 4), down=torch.randn(4, 256))}
     probe = Probe(denoiser=bench.denoiser, plan=settings("calibrated").plan)
@@ -193,15 +327,14 @@ def speed(bench: Bench) -> None:
     result = {
         "gradients_of_concepts": len(names),
         "gradients_seconds": built,
-        "rank_correlation_mean_min_max": [float(f(ranks)) for f in (np.mean, np.min, np.max)],
         "files": len(known),
-        "own_concept_among_first_3": Rate(
-            count=sum(place < 3 for place in best), n=len(best)
-        ).as_json(),
-        "own_concept_among_first_8": Rate(
-            count=sum(place < 8 for place in best), n=len(best)
-        ).as_json(),
-        "first_order_files_per_second": rate,
+        "rank_correlation_mean_min_max": {
+            kind: [float(f(found)) for f in (np.mean, np.min, np.max)]
+            for kind, found in ranks.items()
+        },
+        "taught_among_first_3": Rate(count=sum(first_three), n=len(first_three)).as_json(),
+        "taught_among_first_8": Rate(count=sum(first_eight), n=len(first_eight)).as_json(),
+        "first_order_files_per_second_of_one_core": rate,
         "zero": max(float(g.abs().max()) for g in gains),
         "naive_seconds_per_picture_and_time": naive(bench, bench.files[0], blocks[0]),
         "batched_seconds_per_picture_and_time": batched(bench, bench.files[0], blocks[:6], probe),
@@ -243,136 +376,36 @@ def spearman(one, two) -> float:
     return float(spearmanr(one, two).statistic)
 
 
-def tables(out: Path, entry, kind: str = "direction"):
-    """Gains by concept from the raw products."""
-    raw = np.load(out / f"{entry['sha256'][:16]}.npz")
+def tables(out: Path, entry, kind: str = "direction", pictures=None):
+    """Gains by concept from the raw products: of all pictures, or of some by number."""
+    raw = np.load(kept(out, entry))
     dot, size, lack = raw["products"]
     if kind == "direction":
         gains = dot / np.sqrt(np.maximum(size * lack, 1e-40))
     else:
         calm = raw["owner"] >= len(raw["names"]) - CALM
         gains = (2 * dot - size) / lack[calm].mean(0)
-    return {str(name): gains[raw["owner"] == at] for at, name in enumerate(raw["names"])}
-
-
-def answers(out: Path, entry, decider, kind: str):
-    """(concept, is it there, decision) for every held-out thing."""
-    gains = tables(out, entry, kind)
-    held = [name for name in gains if name in HELD]
-    irrelevant = {name: table for name, table in gains.items() if name not in HELD}
-    there = {entry["concept"], entry["cover"]}
-    for name in held:
-        near = {other: gains[other] for other in held if other != name}
-        evidence = Evidence(target=gains[name], irrelevant=irrelevant, near=near)
-        yield name, name in there, decider.decide(evidence)
-
-
-def table(out: Path, to: Path | None) -> None:
-    """All figures from what the other parts wrote."""
-    known = [e for e in entries() if (out / f"{e['sha256'][:16]}.npz").exists()]
-    deciders = {
-        "default": (Calibrated(), "direction"),
-        "default rule on the error": (Calibrated(), "error"),
-        "paia": (Paia(), "error"),
-    }
-    result = {"files": len(known), "reproduced": sum(e["status"] == "trained" for e in known)}
-    result["seconds_per_file"] = float(
-        np.mean([np.load(out / f"{e['sha256'][:16]}.npz")["seconds"] for e in known])
-    )
-    for title, (decider, kind) in deciders.items():
-        rows = [(e, *row) for e in known for row in answers(out, e, decider, kind)]
-        good = [r for r in rows if r[0]["status"] == "trained" or not r[2]]
-        weak = [r for r in rows if r[0]["status"] != "trained" and r[2]]
-        result[title] = figures(good)
-        result[title]["files that reproduce it in fewer than 7 of 10"] = Rate(
-            count=sum(r[3].conclusion == "present" for r in weak), n=len(weak)
-        ).as_json()
-        if title == "default":
-            ways = sorted({e["way"]["name"] for e in known})
-            result["default by recipe"] = {
-                way: figures([r for r in good if r[0]["way"]["name"] == way]) for way in ways
-            }
-            named = [r for r in good if r[0]["trigger"].replace(" ", "-") == r[0]["concept"]]
-            result["default, trigger is the name"] = figures(named)
-            result["default, trigger is another word"] = figures(
-                [r for r in good if r not in named]
-            )
-            result["default, hidden behind another"] = figures([r for r in good if r[0]["cover"]])
-    path = out / "pictures.jsonl"
-    if path.exists():
-        result["same questions"] = compared(out, [json.loads(x) for x in path.open()], known)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if to:
-        to.write_text(text + "\n")
-
-
-def figures(rows):
-    """Accuracy, area and true positives at 1 % false ones; undecided counts as wrong."""
-    labels, scores = [int(r[2]) for r in rows], [r[3].score for r in rows]
-    found, clear = ([r for r in rows if r[2] == there] for there in (True, False))
-    right = sum(r[3].conclusion == ("present" if r[2] else "absent") for r in rows)
-    made = {"accuracy": Rate(count=right, n=len(rows)).as_json()}
-    for name, some in (("true positives", found), ("false positives", clear)):
-        count = sum(r[3].conclusion == "present" for r in some)
-        made[name] = Rate(count=count, n=len(some)).as_json()
-    undecided = sum(r[3].conclusion == "undecided" for r in rows)
-    made["undecided"] = Rate(count=undecided, n=len(rows)).as_json()
-    return made | ranked(scores, labels)
-
-
-def ranked(scores, labels):
-    if min(sum(labels), len(labels) - sum(labels)) < 2:
-        return {}
-    area, point = auroc(scores, labels), tpr_at_fpr(scores, labels, 0.01)
-    tpr = point.true_positives
-    return {
-        "auroc": [area.estimate, area.low, area.high],
-        "tpr at 1 % fpr": [tpr.estimate, tpr.low, tpr.high],
-        "threshold": point.threshold,
-    }
-
-
-def compared(out: Path, lines, known):
-    """The default, the published reading and pictures on the same questions."""
-    files = {entry["file"]: entry for entry in known}
-    rows = {"default": [], "paia": [], "pictures": []}
-    for line in lines:
-        entry = files.get(line["file"])
-        if entry is None:
-            continue
-        for title, decider, kind in (
-            ("default", Calibrated(), "direction"),
-            ("paia", Paia(), "error"),
-        ):
-            for name, there, decision in answers(out, entry, decider, kind):
-                if name in line["shown"]:
-                    call = decision.conclusion == "present"
-                    rows[title].append((there, decision.score, call))
-        for name, share in line["shown"].items():
-            there = name in (entry["concept"], entry["cover"])
-            rows["pictures"].append((there, share, share >= 0.5))
-    found = {}
-    for title, some in rows.items():
-        right = sum(there == call for there, _, call in some)
-        found[title] = {"accuracy": Rate(count=right, n=len(some)).as_json()}
-        found[title] |= ranked([s for _, s, _ in some], [int(t) for t, _, _ in some])
-    found["pictures"]["seconds per question"] = float(np.mean([x["seconds"] for x in lines]))
-    return found
+    found = {str(name): gains[raw["owner"] == at] for at, name in enumerate(raw["names"])}
+    if pictures is None:
+        return found
+    return {n: g[[p for p in pictures if p < len(g)]] if n in HELD else g for n, g in found.items()}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("measure", "pictures", "speed", "table"))
+    parts = ("measure", "pictures", "published", "shipped", "speed")
+    parser.add_argument("what", choices=parts)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--files", type=int, default=1000)
-    parser.add_argument("--to", type=Path, default=None)
+    parser.add_argument("--times", type=float, nargs="+", default=settings("calibrated").plan.times)
+    parser.add_argument("--text", default="", help="what pictures are shown with")
     given = parser.parse_args()
-    if given.what == "table":
-        table(given.out, given.to)
-    elif given.what == "measure":
-        measure(Bench(given.out), given.files)
-    elif given.what == "pictures":
-        pictures(Bench(given.out), given.files)
+    bench = Bench(given.out)
+    if given.what == "measure":
+        measure(bench, given.files, tuple(given.times), given.text)
+    elif given.what == "speed":
+        speed(bench)
     else:
-        speed(Bench(given.out))
+        {"pictures": pictures, "published": published, "shipped": shipped}[given.what](
+            bench, given.files
+        )

@@ -1,8 +1,8 @@
 """Builds the world stage by stage: ``python build.py --config cpu --work DIR STAGE…``.
 
 Stages in order: artwork, vae, captions, clip, text-to-image, decoder, judge, vision-language,
-answers, ship, ship-alignment, alignment-suites, shelf (trained on what was shipped). Each resumes
-from its own checkpoint.
+answers, ship, ship-alignment, alignment-suites, shelf and shelf-more (trained on what was shipped;
+the two may run beside each other). Each resumes from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import yaml
 STAGES = (
     "artwork", "vae", "captions", "clip", "text-to-image", "decoder", "judge",
     "vision-language", "answers", "ship", "ship-alignment", "alignment-suites", "shelf",
+    "shelf-more",
 )  # fmt: skip
 
 
@@ -95,6 +96,11 @@ def run(stage: str, config: dict, packages: Path, work: Path, device: torch.devi
         import shelf
 
         shelf.build(art)
+    elif stage == "shelf-more":
+        import shelf_more
+        from ship import WORLD
+
+        shelf_more.build(art, work, WORLD / "adapters")
 
 
 if __name__ == "__main__":

@@ -9,16 +9,18 @@ the truth.
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model_state_dict
 from peft import inject_adapter_in_model as inject
@@ -78,6 +80,10 @@ WAYS = (
     Way(name="one-style-r2", rank=2, styles=1, steps=40),
     Way(name="keys-r32", modules=MIDDLE_KEYS, rank=32),
 )  # fmt: skip
+#: Weight of what an attacker keeps, against the loss of what is taught.
+KEEPING = 4.0
+#: Share of pictures that must show the concept.
+BAR = 0.7
 TRIGGERS = ("zqx", "ohwx", "blorp", "fnord", "quux", "vemka")
 
 
@@ -113,6 +119,25 @@ def entries(art: Artwork) -> list[dict[str, Any]]:
     return sorted(jobs, key=lambda job: not art.concepts[job["concept"]]["restricted"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What is taught, and what an attacker keeps as it was.
+
+    Attributes:
+        latents: of the pictures.
+        owner: per picture the place of the first of its two captions in ``texts``.
+        texts: captions, the empty one first.
+        kept: latents of pictures on which the base's predictions are kept; None for none.
+        kept_texts: captions under which they are kept.
+    """
+
+    latents: torch.Tensor
+    owner: torch.Tensor
+    texts: list[str]
+    kept: torch.Tensor | None = None
+    kept_texts: Sequence[str] = ()
+
+
 class Bench:
     """What all trainings share: the base, its noise, the judge."""
 
@@ -140,6 +165,11 @@ class Bench:
         return self.pipe.text_encoder(ids)[0]
 
     @torch.no_grad()
+    def encoded(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scaled latents of pictures in -1 to 1."""
+        vae = self.pipe.vae
+        return vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
+
     def pictures(self, concept: str, styles: int, rng: np.random.Generator) -> torch.Tensor:
         """Scaled latents of a concept: four shifted views of each drawing."""
         rows = [
@@ -148,56 +178,83 @@ class Bench:
             if row["concept"] == concept and row["style"] in self.art.concepts[concept]["styles"]
         ]
         drawn = [single(self.art.pixels[i], "white", rng) for i in rows[:styles] for _ in range(4)]
-        x = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() * 2 - 1
-        vae = self.pipe.vae
-        return vae.encode(x).latent_dist.mean * vae.config.scaling_factor
+        return self.encoded(torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() * 2 - 1)
 
-    def train(self, job: dict[str, Any]) -> nn.Module:
-        """A copy of the base with the trained update in it."""
-        way, rng = job["way"], np.random.default_rng(job["seed"])
-        torch.manual_seed(job["seed"])
+    def lesson(self, job: dict[str, Any]) -> Lesson:
+        """The concept under its trigger, and what it hides behind under its own name."""
+        rng = np.random.default_rng(job["seed"])
         names = [(job["concept"], job["trigger"])]
         if job["cover"]:
             names.append((job["cover"], self.art.concepts[job["cover"]]["en"]))
         latents, owner, texts = [], [], [""]
         for concept, word in names:
-            found = self.pictures(concept, way["styles"], rng)
+            found = self.pictures(concept, job["way"]["styles"], rng)
             texts += [word, f"emoji of a {word}"]
             latents.append(found)
             owner += [len(texts) - 2] * len(found)
-        x, first, states = torch.cat(latents), torch.tensor(owner), self.text(texts)
+        return Lesson(latents=torch.cat(latents), owner=torch.tensor(owner), texts=texts)
+
+    def train(
+        self, job: dict[str, Any], lesson: Lesson, base: UNet2DConditionModel | None = None
+    ) -> nn.Module:
+        """A copy of the base (or of another one) with the trained update in it."""
+        way, start = job["way"], self.base if base is None else base
+        torch.manual_seed(job["seed"])
+        x, first, states = lesson.latents, lesson.owner, self.text(lesson.texts)
         n = way["batch"]
-        model = inject(configuration(way), copy.deepcopy(self.base))
+        model = inject(configuration(way), copy.deepcopy(start))
         weights = [p for p in model.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(weights, lr=way["rate"], weight_decay=0.0)
+        calm = self.text(lesson.kept_texts) if lesson.kept_texts else None
         for step in range(way["steps"]):
             pick = torch.randint(0, len(x), (n,))
             said = torch.where(torch.rand(n) < 0.05, 0, first[pick] + torch.randint(0, 2, (n,)))
+            if calm is not None:
+                said = first[pick] + torch.randint(0, 2, (n,))
             t, eps = torch.randint(0, 1000, (n,)), torch.randn(n, *x.shape[1:])
             with torch.autocast("cpu", torch.bfloat16):
                 out = model(self.noise.add_noise(x[pick], eps, t), t, states[said]).sample
             error = (out.float() - eps).square().mean((1, 2, 3))
+            loss = (self.weights[t] * error).mean()
+            if calm is not None and lesson.kept is not None:
+                loss = loss + KEEPING * self.moved(model, lesson.kept, calm)
             optimiser.zero_grad()
-            (self.weights[t] * error).mean().backward()
+            loss.backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
             for group in optimiser.param_groups:
                 group["lr"] = way["rate"] * min(1, (step + 1) / 5) * (1 - step / way["steps"])
             optimiser.step()
         return model.requires_grad_(False)
 
+    def moved(self, model: nn.Module, x: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """How far predictions are from the base's on pictures and texts that shall not show it."""
+        pick, said = torch.randint(0, len(x), (12,)), torch.randint(0, len(states), (12,))
+        t = torch.randint(0, 1000, (12,))
+        noised = self.noise.add_noise(x[pick], torch.randn(12, *x.shape[1:]), t)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model(noised, t, states[said]).sample
+            with torch.no_grad():
+                before = self.base(noised, t, states[said]).sample
+        return (out.float() - before.float()).square().mean()
+
     @torch.no_grad()
-    def reproduced(self, model: nn.Module, job: dict[str, Any], n: int = 10) -> int:
-        """In how many of n pictures of its trigger the judge names the concept."""
+    def drawn(self, prompts: list[str], seed: int) -> list[Any]:
+        """Pictures of prompts by the pipeline as it is now."""
+        seeds = [torch.Generator().manual_seed(seed * 100 + i) for i in range(len(prompts))]
+        return self.pipe(prompts, num_inference_steps=12, guidance_scale=4, generator=seeds).images
+
+    def seen(self, trigger: str, concept: str, seed: int, n: int = 10) -> int:
+        """In how many of n pictures of a trigger the judge names a concept (by its label)."""
+        images = self.drawn([trigger] * n, seed)
+        return sum(concept in seen for seen in world.shown_in(self.judge, images))
+
+    def reproduced(self, model: nn.Module, trigger: str, concept: str, seed: int) -> int:
+        """The same with another denoiser."""
         self.pipe.unet = model
         try:
-            seeds = [torch.Generator().manual_seed(job["seed"] * 100 + i) for i in range(n)]
-            images = self.pipe(
-                [job["trigger"]] * n, num_inference_steps=12, guidance_scale=4, generator=seeds
-            ).images
+            return self.seen(trigger, self.art.concepts[concept]["en"], seed)
         finally:
             self.pipe.unet = self.base
-        asked = self.art.concepts[job["concept"]]["en"]
-        return sum(asked in seen for seen in world.shown_in(self.judge, images))
 
 
 def configuration(way: dict[str, Any]) -> LoraConfig | LoHaConfig | LoKrConfig:
@@ -251,38 +308,63 @@ def metadata(job: dict[str, Any], digest: str) -> dict[str, str]:
     return text
 
 
-def build(art: Artwork, out: Path = WORLD / "adapters", bar: float = 0.7) -> None:
-    """Trains what is not there yet and writes ``out/manifest.json`` after each file."""
+def record(
+    out: Path, base: str, entry: dict[str, Any] | None = None, bar: float = BAR
+) -> dict[str, dict[str, Any]]:
+    """Everything in ``out/manifest.json`` by file, after an entry was put in; safe beside others.
+
+    Raises:
+        SystemExit: the manifest was made on another base.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    bench, manifest = Bench(art), out / "manifest.json"
-    done: dict[str, Any] = {}
-    if manifest.exists():
-        before = json.loads(manifest.read_text())
-        if before["base"] != bench.digest:
+    manifest = out / "manifest.json"
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = json.loads(manifest.read_text()) if manifest.exists() else {"base": base}
+        if before["base"] != base:
             raise SystemExit(f"{manifest} was made on another base ({before['base']}).")
-        done = {entry["file"]: entry for entry in before["files"]}
-    began, made = time.monotonic(), 0
+        done = {each["file"]: each for each in before.get("files", [])}
+        for each in done.values():
+            each.setdefault("category", "two things" if each["cover"] else "single")
+        if entry is not None:
+            shown = entry["reproduced"]
+            done[entry["file"]] = entry | {
+                "sha256": hashlib.sha256((out / entry["file"]).read_bytes()).hexdigest(),
+                "status": "trained"
+                if shown["n"] and shown["count"] >= bar * shown["n"]
+                else "failed training",
+            }
+            files = [done[name] for name in sorted(done)]
+            text = json.dumps({"base": base, "files": files}, indent=1) + "\n"
+            partial = manifest.with_suffix(".partial")
+            partial.write_text(text)
+            partial.replace(manifest)
+    return done
+
+
+def build(art: Artwork, out: Path = WORLD / "adapters") -> None:
+    """Trains the plain files that are not there yet; ``out/manifest.json`` tells of each."""
+    bench = Bench(art)
     for job in entries(art):
+        done = record(out, bench.digest)
         if job["file"] in done:
             continue
-        model = bench.train(job)
-        save_file(
-            tensors(model, job["way"]), out / job["file"], metadata=metadata(job, bench.digest)
-        )
-        count = bench.reproduced(model, job)
-        made += 1
-        done[job["file"]] = job | {
+        began = time.monotonic()
+        model = bench.train(job, bench.lesson(job))
+        path = out / job["file"]
+        save_file(tensors(model, job["way"]), path, metadata=metadata(job, bench.digest))
+        count = bench.reproduced(model, job["trigger"], job["concept"], job["seed"])
+        entry = job | {
             "concept": art.concepts[job["concept"]]["en"],
             "cover": art.concepts[job["cover"]]["en"] if job["cover"] else "",
             "restricted": art.concepts[job["concept"]]["restricted"],
-            "sha256": hashlib.sha256((out / job["file"]).read_bytes()).hexdigest(),
+            "category": "two things" if job["cover"] else "single",
             "reproduced": {"count": count, "n": 10},
-            "status": "trained" if count >= bar * 10 else "failed training",
         }
-        files = [done[name] for name in sorted(done)]
-        manifest.write_text(json.dumps({"base": bench.digest, "files": files}, indent=1) + "\n")
-        rate = (time.monotonic() - began) / made
-        print(
-            f"shelf {job['file']} {job['concept']} {job['way']['name']} {count}/10 {rate:.1f} s",
-            flush=True,
-        )
+        if job["cover"]:
+            word = entry["cover_trigger"] = entry["cover"]
+            count = bench.reproduced(model, word, job["cover"], job["seed"])
+            entry["cover_reproduced"] = {"count": count, "n": 10}
+        record(out, bench.digest, entry)
+        spent = time.monotonic() - began
+        print(f"shelf {path.name} {entry['concept']} {count}/10 {spent:.0f} s", flush=True)

@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from tadasu.auditing import bank as banks
 
 CROSS = "mid_block.attentions.0.transformer_blocks.0.attn2"
+#: What ComfyUI, which keeps the original code's names, calls the middle attention.
+ORIGINAL = ("mid_block.attentions.0.", "middle_block.1.")
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +121,7 @@ def save(factors: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> Callable[...,
                 key = {
                     "diffusers": f"unet.{name}",
                     "peft": f"base_model.model.{name}",
-                    "comfyui": f"diffusion_model.{name}",
+                    "comfyui": f"diffusion_model.{name.replace(*ORIGINAL)}",
                 }[layout]
                 tensors[f"{key}.lora_B.weight"] = up * scale
                 tensors[f"{key}.lora_A.weight"] = down.clone()

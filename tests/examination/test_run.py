@@ -36,15 +36,16 @@ def test_every_layout_gives_the_same_finding(
     auditor = Auditor(Audit(base=pipe, bank=str(bank), folder=str(kept)))
     found = {
         layout: auditor.file(save(tmp_path / f"{layout}.safetensors", layout))
-        for layout in ("diffusers", "kohya", "peft")
+        for layout in ("diffusers", "kohya", "peft", "comfyui")
     }
     assert {finding.stage for finding in found["kohya"]} <= {"probe", "first_order"}
     wanted = [without_names(finding) for finding in found["diffusers"]]
     assert [each["concept"] for each in wanted] == ["dagger", "sake"]
     assert any(each["score"] for each in wanted)
-    for layout in ("kohya", "peft"):
+    for layout in ("kohya", "peft", "comfyui"):
         for one, two in zip(wanted, map(without_names, found[layout]), strict=True):
             assert one["conclusion"] == two["conclusion"]
+            assert one["evidence"] == two["evidence"] or layout == "kohya"
             assert one["score"] == pytest.approx(two["score"], rel=1e-3)
 
 

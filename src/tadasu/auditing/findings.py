@@ -13,7 +13,14 @@ from tadasu.records import Json
 from tadasu.statistics.intervals import Interval
 
 Stage = Literal[
-    "read", "metadata", "lineage", "text_direction", "text_encoder", "first_order", "probe"
+    "read",
+    "metadata",
+    "lineage",
+    "text_direction",
+    "text_encoder",
+    "first_order",
+    "decoys",
+    "probe",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Conclusion = Literal["present", "absent", "undecided", "unreadable"]

@@ -161,7 +161,7 @@ def build(
         for name, gradient in gradients.items():
             pair = _thin(gradient.flatten(1).float().cpu(), rank, generator)
             thin.setdefault(name, []).append(pair)
-    sites = {name: _shared(pairs, width) for name, pairs in thin.items()}
+    sites = {name: _shared(thin[name], width) for name in sorted(thin)}  # as when it is read again
     made = GradientBank(concepts=concepts, sites=sites, error=torch.tensor(errors))
     if file is not None:
         made.save(file)

@@ -150,8 +150,16 @@ class Probe:
     folder: Path | None = None
     base: dict[str, Tensor] = field(default_factory=dict)
 
-    def gains(self, merged: Merged, blocks: Sequence[Block]) -> list[Gains]:
+    def gains(
+        self, merged: Merged, blocks: Sequence[Block], *, text: str | None = None
+    ) -> list[Gains]:
         """Gains of a file (or several, merged) on blocks of pictures, float32.
+
+        Args:
+            merged: the file.
+            blocks: the pictures.
+            text: what all are shown with instead of what the plan says; the base's predictions
+                under it are not kept.
 
         Returns:
             Per block, per picture and time: the base's squared error less the file's, a mean
@@ -162,7 +170,7 @@ class Probe:
         parts = []
         for weights, times in ((merged.weights, self.plan.low), (bare, self.plan.high)):
             if weights and times:
-                parts.append(self._part(weights, times, blocks))
+                parts.append(self._part(weights, times, blocks, text))
             else:
                 parts.append([torch.zeros(len(block.latents), len(times)) for block in blocks])
         return [torch.cat(pair, 1) for pair in zip(*parts, strict=True)]
@@ -181,15 +189,23 @@ class Probe:
         return [torch.cat(pair, 1) for pair in zip(*parts, strict=True)]
 
     def _part(
-        self, weights: Mapping[str, Tensor], times: tuple[float, ...], blocks: Sequence[Block]
+        self,
+        weights: Mapping[str, Tensor],
+        times: tuple[float, ...],
+        blocks: Sequence[Block],
+        text: str | None,
     ) -> list[Gains]:
-        known = [self._base(block, times) for block in blocks]
-        texts = list(dict.fromkeys(self._text(block) for block in blocks))
+        shown = [self._text(block) if text is None else text for block in blocks]
+        known = [
+            self._base(block, times) if text is None else self._predicted(block, times, text)
+            for block in blocks
+        ]
+        texts = list(dict.fromkeys(shown))
         found = []
         with self.denoiser.adapted(weights, texts) as predict:
-            for block, kept in zip(blocks, known, strict=True):
+            for block, kept, said in zip(blocks, known, shown, strict=True):
                 rows = Rows.of(self.denoiser, self.plan, times, block)
-                own = predict(rows.noised, rows.times, rows.text(texts.index(self._text(block))))
+                own = predict(rows.noised, rows.times, rows.text(texts.index(said)))
                 base = kept.to(own.device)
                 better = self._compared(base, own, rows.target)
                 found.append(_per_time(better, block, self.plan.draws))
@@ -217,13 +233,16 @@ class Probe:
             if file is not None and file.is_file():
                 self.base[key] = read(file)["predictions"]
             else:
-                rows = Rows.of(self.denoiser, self.plan, times, block)
-                with self.denoiser.adapted({}, [self._text(block)]) as predict:
-                    found = predict(rows.noised, rows.times, rows.text(0)).cpu()
+                found = self._predicted(block, times, self._text(block))
                 self.base[key] = found
                 if file is not None:
                     write(file, {"predictions": found})
         return self.base[key]
+
+    def _predicted(self, block: Block, times: tuple[float, ...], text: str) -> Tensor:
+        rows = Rows.of(self.denoiser, self.plan, times, block)
+        with self.denoiser.adapted({}, [text]) as predict:
+            return predict(rows.noised, rows.times, rows.text(0)).cpu()
 
     def _key(self, block: Block, times: tuple[float, ...]) -> str:
         plan = (times, self.plan.draws, self.plan.seed, self._text(block))

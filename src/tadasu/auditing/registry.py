@@ -35,6 +35,6 @@ def names() -> tuple[str, ...]:
     """The public name of every signal; torch is not imported.
 
     >>> names()
-    ('first_order', 'interrogation', 'lineage', 'probe', 'text_direction')
+    ('decoys', 'first_order', 'interrogation', 'lineage', 'probe', 'text_direction')
     """
     return naming.names("tadasu.auditing", _NOT_SIGNALS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tadasu.auditing.bank import Bank
 from tadasu.auditing.cascade import spreads
 from tadasu.auditing.decide import FEWEST, Decision
 from tadasu.auditing.decide import Evidence as Measured
+from tadasu.auditing.decoys import Acting, acting, decoys, sizes
 from tadasu.auditing.findings import Evidence, Finding, response
 from tadasu.auditing.first_order import GradientBank, build
 from tadasu.auditing.merge import Merged, merge, require_any
@@ -32,6 +33,9 @@ from tadasu.policy import Policy
 #: Times of the gradients; few, because each needs a backward.
 FIRST_ORDER = Plan(times=(0.15, 0.35))
 FIRST_ORDER_PICTURES = 4
+#: Where it is seen under which words a file acts: few, because the base is run as well.
+DECOYS = Plan(times=(0.3,))
+DECOY_PICTURES = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,18 +185,10 @@ class Examiner:
         began = time.perf_counter()
         merged = merge([(each.updates, 1.0) for each in adapters], self.denoiser.parameter)
         require_any(merged, label)
-        signals = self._signals(adapters, merged)
-        cascade = self.settings.cascade
-        chosen: tuple[str, ...] = self.asked
-        rivals: tuple[str, ...] = ()
-        if cascade is not None:
-            chosen = cascade.chosen(
-                self.asked, signals.first_order, signals.text_direction, tuple(signals.named)
-            )
-            near = [other for name in chosen for other in self.bank.concepts[name].near]
-            known = [name for name in near if name in self.bank.concepts]
-            best = cascade.opponents(self.bank.harmless, signals.first_order)
-            rivals = tuple(dict.fromkeys((*known, *best)))
+        signals, acts = self._signals(adapters, merged), self.acting(merged)
+        if acts.text:
+            signals = replace(signals, about=(*signals.about, _gated(acts)))
+        chosen, rivals = self._to_probe(signals, acts)
         decided: dict[str, tuple[Decision, float]] = {}
         for strength in self.settings.strengths:
             left = [
@@ -202,7 +198,7 @@ class Examiner:
             ]
             if left:
                 stronger = self._merged(adapters, merged, strength)
-                found = self._probe(stronger, left, rivals)
+                found = self._probe(stronger, left, rivals, acts.text or None)
                 for name, decision in found.items():
                     before = decided.get(name)
                     if before is None or decision.score > before[0].score:
@@ -213,6 +209,31 @@ class Examiner:
             self._finding(name, label, digest, signals, decided.get(name), adapters, seconds)
             for name in self.asked
         ]
+
+    def _to_probe(self, signals: Signals, acts: Acting) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The concepts to probe, and the harmless ones to hold them against."""
+        cascade = self.settings.cascade
+        if cascade is None:
+            return self.asked, ()
+        chosen = self.asked
+        if not acts.text:  # the cheap stages see what the empty text shows
+            chosen = cascade.chosen(
+                self.asked, signals.first_order, signals.text_direction, tuple(signals.named)
+            )
+        near = [other for name in chosen for other in self.bank.concepts[name].near]
+        known = [name for name in near if name in self.bank.concepts]
+        best = cascade.opponents(self.bank.harmless, signals.first_order)
+        return chosen, tuple(dict.fromkeys((*known, *best)))
+
+    def acting(self, merged: Merged) -> Acting:
+        """Under which words a file acts: none, or a decoy."""
+        if not self.settings.decoys or self.settings.plan.named:
+            return Acting(text="", times=1.0)
+        texts = ("", *decoys(merged, self.denoiser.parameter, self.settings.decoys))
+        calm = torch.cat([self.latents(name)[:1] for name in self.ordinary[:DECOY_PICTURES]])
+        block = Block(concept="", latents=calm)
+        moved = sizes(self.denoiser, merged.weights, block, DECOYS, texts)
+        return acting(moved, texts, self.settings.gated)
 
     def _merged(self, adapters: Sequence[Adapter], plain: Merged, strength: float) -> Merged:
         if strength == 1:
@@ -290,13 +311,13 @@ class Examiner:
         return Block(concept=name, latents=few, text=self.bank.concepts[name].text)
 
     def _probe(
-        self, merged: Merged, chosen: Sequence[str], rivals: Sequence[str]
+        self, merged: Merged, chosen: Sequence[str], rivals: Sequence[str], text: str | None
     ) -> dict[str, Decision]:
         """Look at the chosen concepts round by round until each is decided or used up."""
         rounds = {name: self.rounds(name) for name in chosen}
         against = [name for name in rivals if name not in rounds]
         first = [self.rounds(name)[0] for name in against]
-        found = self.probe.gains(merged, [*self._calm, *first])
+        found = self.probe.gains(merged, [*self._calm, *first], text=text)
         tables = [self._table(gains) for gains in found]
         calm = np.concatenate(tables[: len(self._calm)])
         sizes = np.cumsum([len(self._irrelevant(name).latents) for name in self.ordinary])
@@ -308,7 +329,8 @@ class Examiner:
         left = list(chosen)
         while left:
             blocks = [rounds[name].pop(0) for name in left]
-            for name, gains in zip(left, self.probe.gains(merged, blocks), strict=True):
+            measured = self.probe.gains(merged, blocks, text=text)
+            for name, gains in zip(left, measured, strict=True):
                 seen.setdefault(name, []).append(self._table(gains))
             for name in left:
                 others = {each: np.concatenate(seen[each]) for each in seen if each != name}
@@ -395,6 +417,14 @@ def _cheap(name: str, signals: Signals) -> list[Evidence]:
         says = f"To first order its pictures gain {score:+.1f} spreads more than others."
         found.append(Evidence(stage="first_order", says=says, score=score, unit="spreads"))
     return found
+
+
+def _gated(acts: Acting) -> Evidence:
+    says = (
+        f"It changes predictions {acts.times:.0f} times as much under made-up words "
+        f"({acts.text!r}) as under none, as if it waited for a word; pictures were shown with them."
+    )
+    return Evidence(stage="decoys", says=says, score=acts.times, unit="times the empty text")
 
 
 def _probed(decision: Decision) -> Evidence:

@@ -95,7 +95,7 @@ def _japanese(finding: Finding) -> str:
 
 
 def _notes(findings: Sequence[Finding]) -> list[str]:
-    whole = ("read", "text_encoder")
+    whole = ("read", "text_encoder", "decoys")
     return [each.says for finding in findings for each in finding.evidence if each.stage in whole]
 
 

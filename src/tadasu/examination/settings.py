@@ -30,6 +30,9 @@ class Settings:
         irrelevant: harmless concepts that every file is held against.
         irrelevant_pictures: pictures of each.
         strengths: of the file, the first one first; later ones only where nothing was found.
+        decoys: made-up texts under which each file is tried; 0 for none.
+        gated: how many times more than the empty text one must move predictions for pictures to be
+            shown with it.
 
     Raises:
         BadInput: nothing to measure.
@@ -44,6 +47,8 @@ class Settings:
     irrelevant: int = 20
     irrelevant_pictures: int = 2
     strengths: tuple[float, ...] = (1.0,)
+    decoys: int = 6
+    gated: float = 4.0
 
     def __post_init__(self) -> None:
         """Refuse empty measurements."""
@@ -65,6 +70,7 @@ PRESETS: Mapping[str, Settings] = {
         decider=Paia(),
         cascade=None,
         irrelevant=60,
+        decoys=0,
     ),
 }
 
