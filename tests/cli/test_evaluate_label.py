@@ -102,3 +102,25 @@ def test_bad_input_is_named(made: Run, capsys: pytest.CaptureFixture[str]) -> No
     capsys.readouterr()
     assert tadasu([*base, "import", "bad.json"]) == 2
     assert "labelling page" in capsys.readouterr().err
+
+
+def test_a_review_store_gets_cases_and_its_judgements_come_back(
+    made: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export("-n", "6", "--cases", "cases", "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["cases"] == str(Path("cases") / "cases.jsonl")
+    head, *cases = [json.loads(line) for line in Path(document["cases"]).read_text().splitlines()]
+    assert head["cases"] == len(cases) == 6
+    for case in cases:
+        (name,) = case["pictures"]
+        stored = made.folder.pictures.path(name).read_bytes()
+        assert (Path("cases") / "pictures" / f"{name}.png").read_bytes() == stored
+    rows = [{"file": "tadasu judgements", "format": 1, "task": head["task"]}]
+    rows += [{"case": case["case"], "rater": "A", "answer": "no"} for case in cases]
+    Path("j.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert tadasu(["evaluate", "label", "import", "j.jsonl", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["answered"] == {"A": 6}
+    Path("j.jsonl").write_text(json.dumps(rows[0] | {"task": "sha256:" + "0" * 64}))
+    assert tadasu(["evaluate", "label", "import", "j.jsonl"]) == 2
+    assert "another task" in capsys.readouterr().err

@@ -33,6 +33,10 @@ def export(
     key: Annotated[
         Path, typer.Option("--key", help="Says which system made what; keep it from raters.")
     ] = Path("label-key.json"),
+    cases: Annotated[
+        Path | None,
+        typer.Option("--cases", help="Also a folder for a review store: cases and pictures."),
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Two pictures of one prompt: which is better?")
     ] = False,
@@ -73,17 +77,28 @@ def export(
     rows = {row.picture: row for row in run.rows() if row.picture}
     pages.write(task, page, lambda shown: run.picture(rows[shown.picture]))
     task.save(key)
+    listed = None
+    if cases is not None:
+        from tadasu.evaluation.people.exchange import write_cases
+
+        stored = run.folder.pictures
+        listed = write_cases(task, cases, lambda name: stored.path(name).read_bytes())
     if json_output:
         print_json({"task": task.id, "questions": len(task.questions), "page": str(page),
-                    "key": str(key)})  # fmt: skip
+                    "key": str(key), "cases": str(listed) if listed else None})  # fmt: skip
     else:
-        results().print(f"{len(task.questions)} questions in {page}; the key is {key}")
+        where = f"{page} and {listed}" if listed else str(page)
+        results().print(f"{len(task.questions)} questions in {where}; the key is {key}")
 
 
 @app.command("import")
 def import_(
     answers: Annotated[
-        list[Path], typer.Argument(help="Files that raters saved.", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="Files that raters saved, or judgements (.jsonl) of a review store.",
+            show_default=False,
+        ),
     ],
     key: Annotated[Path, typer.Option("--key", help="As the export wrote it.")] = Path(
         "label-key.json"

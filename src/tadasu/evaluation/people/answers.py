@@ -59,19 +59,26 @@ def read(path: Path, task: Task) -> Answers:
 def read_all(paths: Sequence[Path], task: Task) -> list[Answers]:
     """Files of several people, in the order of their names.
 
+    Args:
+        paths: what pages saved, or judgements of a review store (``.jsonl``), also mixed.
+        task: what was asked.
+
     Raises:
-        BadFile: as `read`; or one person handed in two files that differ.
+        BadFile: as `read` and `read_judgements`; or one person handed in two files that differ.
     """
+    from tadasu.evaluation.people.exchange import read_judgements
+
     found: dict[str, Answers] = {}
     for path in paths:
-        one = read(path, task)
-        before = found.get(one.rater)
-        if before is not None and dict(before.answers) != dict(one.answers):
-            raise BadFile(
-                f"{shown(path, 300)}: {shown(one.rater)} handed in another file with other "
-                "answers; keep the one that counts."
-            )
-        found[one.rater] = one
+        many = read_judgements(path, task) if path.suffix == ".jsonl" else [read(path, task)]
+        for one in many:
+            before = found.get(one.rater)
+            if before is not None and dict(before.answers) != dict(one.answers):
+                raise BadFile(
+                    f"{shown(path, 300)}: {shown(one.rater)} handed in another file with other "
+                    "answers; keep the one that counts."
+                )
+            found[one.rater] = one
     return [found[name] for name in sorted(found)]
 
 
