@@ -11,6 +11,7 @@ from tadasu.errors import BadFile, BadInput, UnknownName
 from tadasu.evaluation.redteam.evasion import attack
 from tadasu.evaluation.redteam.registry import names, parse
 from tadasu.evaluation.redteam.synonyms import thesaurus
+from tadasu.evaluation.redteam.translation import dictionary
 from tadasu.policy import Policy
 from tadasu.screen import PromptScreen
 
@@ -117,6 +118,19 @@ def test_bad_parameters_are_named(tmp_path: Path) -> None:
         thesaurus(tmp_path / "words.yaml")
     with pytest.raises(BadInput, match="concepts"):
         attack(["a"], parse("leet"), ())
+
+
+def test_languages_that_the_policy_lacks_come_from_the_file(tmp_path: Path) -> None:
+    found = attack(["a pistol next to a cat", "a dog"], parse("translation:language=de"), KIDS)
+    assert [each and each.text for each in found] == ["a Pistole next to a cat", None]
+    (japanese,) = attack(["a pistol"], parse("translation:language=ja"), KIDS)
+    weapons = next(concept for concept in KIDS if concept.id == "weapons")
+    assert japanese is not None
+    assert japanese.text.removeprefix("a ") in weapons.names["ja"]
+    assert attack(["a pistol"], parse("translation:language=sw"), KIDS) == [None]
+    (tmp_path / "words.yaml").write_text("pistol: {de: Pistole}\n", encoding="utf-8")
+    with pytest.raises(BadFile, match="lists of words by language"):
+        dictionary(tmp_path / "words.yaml")
 
 
 def test_the_longer_of_two_names_is_hidden_once() -> None:
