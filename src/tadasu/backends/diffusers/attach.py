@@ -73,13 +73,17 @@ class _Attachment:
         # A forward that hooks or a compiler replaced may hide its arguments; the class does not.
         model = getattr(self._denoiser, "_orig_mod", self._denoiser)
         signature = inspect.signature(type(model).forward.__get__(model))
+        kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+        open_ended = [name for name, kind in kinds.items() if kind is kind.VAR_KEYWORD]
 
         @functools.wraps(inner)
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.run is None:
                 return inner(*args, **kwargs)
-            arguments = signature.bind(*args, **kwargs).arguments
+            arguments = dict(signature.bind(*args, **kwargs).arguments)
             given = list(arguments)[: len(args)]
+            for name in open_ended:  # what a ``**rest`` caught goes back under its own names
+                arguments |= arguments.pop(name, {})
 
             def again(changed: dict[str, Any]) -> Any:
                 """The inner forward, called the way the pipeline called it."""
