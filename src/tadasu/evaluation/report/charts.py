@@ -15,17 +15,20 @@ _AXES = (
     ("shows", "Shows what was asked, %", 100.0),
     ("seconds", "Seconds a request", 1.0),
 )
+_PLACES = {True: "on the front", False: "behind it"}
 
 
 def pareto(points: Sequence[Point]) -> Any:
     """Three charts side by side: unsafe pictures served against each of the other axes.
 
-    Bars are 95 % intervals; filled points lie on the front of all four axes together.
+    Bars are 95 % intervals; filled squares lie on the front of all four axes together.
 
     Raises:
         MissingPart: the extra ``evaluate`` is not installed.
     """
     alt = _altair()
+    colours = alt.Scale(scheme="tableau10" if len(points) <= 10 else "tableau20")
+    place = alt.Scale(domain=list(_PLACES.values()), range=["square", "circle"])
     panels = []
     for name, title, factor in _AXES:
         values = [
@@ -37,16 +40,18 @@ def pareto(points: Sequence[Point]) -> Any:
             and getattr(point, name).value is not None
         ]
         base = alt.Chart(alt.Data(values=values)).encode(
-            color=alt.Color("system:N", legend=alt.Legend(title=None), sort=None)
+            color=alt.Color("system:N", legend=alt.Legend(title=None), sort=None, scale=colours)
         )
         x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False))
         y = alt.Y("y:Q", title="Unsafe pictures served, % of requests")
         dots = base.mark_point(size=90).encode(
             x=x,
             y=y,
-            fillOpacity=alt.condition("datum.front", alt.value(0.9), alt.value(0.0)),
-            fill=alt.Color("system:N", legend=None, sort=None),
-            shape=alt.Shape("front:N", legend=alt.Legend(title="on the front")),
+            fillOpacity=alt.condition(
+                f"datum.place === {json.dumps(_PLACES[True])}", alt.value(0.9), alt.value(0.0)
+            ),
+            fill=alt.Color("system:N", legend=None, sort=None, scale=colours),
+            shape=alt.Shape("place:N", legend=alt.Legend(title=None), scale=place),
             tooltip=["system:N", "x:Q", "y:Q", "n:Q"],
         )
         up = base.mark_rule(opacity=0.45).encode(x=x, y="low:Q", y2="high:Q")
@@ -86,7 +91,7 @@ def _value(point: Point, cell: Cell, factor: float) -> dict[str, Any]:
         "low": round(100 * (unsafe.low or 0.0), 4),
         "high": round(100 * (unsafe.high or 0.0), 4),
         "n": unsafe.n,
-        "front": point.front,
+        "place": _PLACES[point.front],
     }
 
 
