@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tadasu.concepts import Concept
 from tadasu.editing.preview import Pair, Preview, draw
 from tadasu.editing.preview_words import WORDS
 from tadasu.errors import BadFile, BadInput
@@ -146,7 +148,12 @@ def test_pairs_have_the_same_prompt_and_seed_and_the_usual_prompts_show_both_sid
 
     edit: Any = _Edit()
     model: Any = _Model()
-    shown = draw(edit, model, seeds=(0, 1), see=see, restricted={"cat"})
+    policy: Any = SimpleNamespace(
+        concepts=(Concept(id="cats", names={"en": ("cat",)}, hazard="violence", severity="low"),)
+    )
+    open_cat = draw(edit, model, seeds=(0, 1), see=see).pairs[2]
+    assert (open_cat.prompt, open_cat.restricted) == ("cat", False)
+    shown = draw(edit, model, seeds=(0, 1), see=see, policy=policy)
     assert [(p.prompt, p.seed) for p in shown.pairs] == [
         ("pistol", 0), ("pistol", 1), ("cat", 0), ("cat", 1)
     ]  # fmt: skip

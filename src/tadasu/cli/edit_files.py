@@ -72,6 +72,9 @@ def preview(
         ),
     ] = None,
     model: Model = "world",
+    policy: Annotated[
+        str, typer.Option("--policy", "-p", help="Whose concepts are blurred: a name or a file.")
+    ] = "kids",
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("preview.html"),
     n: Annotated[int, typer.Option("-n", "--n", help="Seeds per prompt.")] = 1,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
@@ -88,19 +91,27 @@ def preview(
     """Draw prompts with and without an edit, from the same seeds, on one page.
 
     The page shows both pictures, where they differ, and a table of what a judge sees, with
-    intervals. Prompts that name an edited concept are blurred until clicked.
+    intervals. Pictures of prompts that name an edited concept, or one of the policy's, are blurred
+    until clicked.
 
     Example: tadasu edit preview no-weapons.safetensors "a cat next to a pistol" --out page.html
     """
     from tadasu.editing import artefact
+    from tadasu.policy import Policy
 
     if n < 1:
         raise BadInput(f"-n is at least 1; given {n}.")
-    edit = artefact.load(file)
+    edit, rules = artefact.load(file), Policy.load(policy)
     chosen = judge or ("world" if model == "world" else "none")
     see = None if chosen == "none" else _see(chosen)
     found = edit.preview(
-        _model(model), prompts or (), seeds=range(seed, seed + n), steps=steps, see=see, force=force
+        _model(model),
+        rules,
+        prompts=prompts or (),
+        seeds=range(seed, seed + n),
+        steps=steps,
+        see=see,
+        force=force,
     )
     found.save(out)
     if json_output:

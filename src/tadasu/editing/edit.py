@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from tadasu.errors import BadInput, shown
 if TYPE_CHECKING:
     from tadasu.editing.check import Check
     from tadasu.editing.preview import Preview, See
+    from tadasu.policy import Policy
 
 Map = ContextMap | GatedMap | LayerMap
 #: Largest interference of two edits that is let through.
@@ -77,31 +78,30 @@ class Edit:
     def preview(
         self,
         pipe: Any,
-        prompts: Sequence[str] = (),
+        policy: Policy | None = None,
         *,
+        prompts: Sequence[str] = (),
         seeds: Sequence[int] = (0,),
         steps: int | None = None,
         see: See | None = None,
-        restricted: Collection[str] = (),
         force: bool = False,
     ) -> Preview:
         """The same prompts and seeds with and without the edit; ``.save(path)`` writes one page.
 
         Args:
             pipe: the model, without the edit.
+            policy: pictures of prompts that name one of its concepts are blurred, as those with an
+                edited concept always are.
             prompts: what to draw; none draws the edited concepts and some of what is preserved.
             seeds: each gives one pair of pictures per prompt.
             steps: denoising steps; None is the pipeline's own.
             see: names what is in pictures; with it the page has a table with intervals.
-            restricted: more prompts that are blurred; those with an edited concept always are.
             force: draw on another text encoder as well.
         """
         from tadasu.editing.preview import draw
 
         with self._on(pipe, force) as model:
-            return draw(
-                self, model, prompts, seeds=seeds, steps=steps, see=see, restricted=restricted
-            )
+            return draw(self, model, prompts, seeds=seeds, steps=steps, see=see, policy=policy)
 
     def save(self, path: str | Path) -> None:
         """Write the edit file; :func:`tadasu.editing.load` reads it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from tadasu.detectors.names import Lexicon
 from tadasu.editing.preview_words import STYLE, SWITCH, WORDS
 from tadasu.editing.targets import plain
 from tadasu.errors import BadFile, BadInput, shown
@@ -27,6 +28,7 @@ from tadasu.statistics.intervals import Rate
 if TYPE_CHECKING:
     from tadasu.editing.edit import Edit
     from tadasu.editing.models import Model
+    from tadasu.policy import Policy
 
 #: Pictures to, for each, the names of what is seen in it.
 See = Callable[[Sequence[Image.Image]], Sequence[Set[str]]]
@@ -165,7 +167,7 @@ def draw(
     seeds: Sequence[int] = (0,),
     steps: int | None = None,
     see: See | None = None,
-    restricted: Collection[str] = (),
+    policy: Policy | None = None,
 ) -> Preview:
     """Draw every prompt from every seed twice, and let a judge look; see ``Edit.preview``."""
     names = [text for target in edit.recipe["targets"] for text in target["texts"]]
@@ -178,6 +180,7 @@ def draw(
     seen: list[Set[str] | None] = [None] * (2 * len(wanted))
     if see is not None:
         seen = list(see([*before, *after]))
+    names_in = Lexicon(policy.concepts if policy else ()).find
     edited = {text: any(plain(name) in plain(text) for name in names) for text in prompts}
     pairs = tuple(
         Pair(
@@ -186,7 +189,7 @@ def draw(
             before=before[i],
             after=after[i],
             edited=edited[text],
-            restricted=edited[text] or text in restricted,
+            restricted=edited[text] or bool(names_in(text)),
             seen_before=seen[i],
             seen_after=seen[len(wanted) + i],
         )
