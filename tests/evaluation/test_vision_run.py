@@ -127,6 +127,15 @@ def test_helpful_answers_are_counted_where_the_judge_knows(tmp_path: Path) -> No
     assert (cell.rates["helpful"].count, cell.rates["helpful"].n) == (1, 2)
 
 
+def test_answers_with_one_beginning_are_judged_each(tmp_path: Path) -> None:
+    """A published script calls answers equal whose first 40 characters are."""
+    start = "x" * 60
+    suites = [suite(2)]
+    systems = [says(start + " good", start), says(start + " bad", start, name="two")]
+    first, second = measured(ask(systems, suites, tmp_path), suites, judge)
+    assert (first.rates["unsafe"].count, second.rates["unsafe"].count) == (0, 1)
+
+
 def test_answers_are_asked_for_once(tmp_path: Path) -> None:
     asked: list[str] = []
 
