@@ -1,4 +1,4 @@
-"""A Stable Diffusion pipeline as attacks see it: tokens in, losses of its denoiser out.
+"""A Stable Diffusion or SDXL pipeline as attacks see it: tokens in, losses of its denoiser out.
 
 Whatever is on the pipeline (edits applied or folded, guidance attached) stays on and is
 differentiated through. Noisy latents of pictures of the concept are shown to the denoiser in the
@@ -20,8 +20,35 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tadasu.backends.diffusers.attach import running
+from tadasu.backends.diffusers.attack_text import (
+    CONTEXT,
+    FAMILIES,
+    XL,
+    Rows,
+    context_of,
+    readers,
+    rows_of,
+    rows_of_texts,
+    states_of,
+    states_of_texts,
+    table_of,
+    unconditional,
+    writable,
+    written,
+)
 from tadasu.backends.diffusers.families import family_of
-from tadasu.errors import BadInput, shown
+from tadasu.errors import BadInput
+
+__all__ = [
+    "Shown",
+    "Victim",
+    "context_of",
+    "show",
+    "states_of",
+    "states_of_texts",
+    "writable",
+    "written",
+]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,7 +85,7 @@ def show(
     """Make what attacks show, with the plain pipeline.
 
     Args:
-        pipe: a Stable Diffusion 1.x or 2.x pipeline without any mitigation.
+        pipe: a Stable Diffusion 1.x, 2.x or XL pipeline without any mitigation.
         prompts: they ask for the concept.
         points: noise levels, 1 and more; guidance that looks at several steps before it acts
             needs more than these.
@@ -90,7 +117,7 @@ def show(
         signal = pipe.scheduler.alphas_cumprod[timesteps.round().long().cpu()].to(latents)
         kept, lost = (x.sqrt().reshape(-1, 1, 1, 1, 1) for x in (signal, 1 - signal))
         noisy = kept * latents + lost * drawn
-        context = pipe.encode_prompt(list(prompts), pipe._execution_device, 1, False)[0]
+        context = rows_of_texts(pipe, prompts)
         plain = torch.stack(
             [_asked(pipe, x, t, context) for x, t in zip(noisy, timesteps, strict=True)]
         )
@@ -118,8 +145,7 @@ class Victim:
         _check(pipe)
         self._pipe, self._shown = pipe, shown
         self._unconditional: Tensor | None = None
-        embedding = pipe.text_encoder.get_input_embeddings()
-        self.table: Float[Tensor, "token width"] = embedding.weight.detach().float()
+        self.table: Float[Tensor, "token width"] = table_of(pipe)
         self.allowed: Bool[Tensor, " token"] = writable(pipe.tokenizer).to(self.table.device)
 
     @property
@@ -129,21 +155,20 @@ class Victim:
 
     def against_plain(self, rows: Float[Tensor, "batch length width"]) -> Float[Tensor, " batch"]:
         """Mean square distance to what the plain model predicts; the rows are the whole prompt."""
-        return self._loss(context_of(self._pipe, rows), self._shown.plain)
+        return self._loss(rows_of(self._pipe, rows), self._shown.plain)
 
     def against_noise(self, rows: Float[Tensor, "batch length width"]) -> Float[Tensor, " batch"]:
         """Mean square distance to the noise in the pictures; the rows stand before the prompt."""
-        return self._loss(context_of(self._pipe, rows, self._shown.prompts), self._shown.noise)
+        return self._loss(rows_of(self._pipe, rows, self._shown.prompts), self._shown.noise)
 
-    def _loss(self, context: Tensor, target: Tensor) -> Tensor:
+    def _loss(self, context: Rows, target: Tensor) -> Tensor:
         predicted = self._predictions(context)
         return (predicted.float() - target.float()).pow(2).flatten(2).mean(-1).mean(0)
 
-    def _predictions(self, context: Tensor) -> Tensor:
+    def _predictions(self, context: Rows) -> Tensor:
         shown, scale = self._shown, self._shown.scale
-        call = {"prompt": None, "prompt_embeds": context, "guidance_scale": scale}
-        empty = self._pipe.encode_prompt("", self._pipe._execution_device, 1, False)[0].detach()
-        empty = empty.expand_as(context)
+        call = {"prompt": None, "prompt_embeds": context[CONTEXT], "guidance_scale": scale}
+        empty = unconditional(self._pipe, context)
         found = []
         with _timesteps(self._pipe, len(shown.timesteps), scale) as timesteps:
             if self._unconditional is None:
@@ -157,86 +182,11 @@ class Victim:
                     if not guided:
                         found.append(_asked(self._pipe, x, t, context))
                         continue
-                    both = torch.cat([empty, context])
+                    both = {name: torch.cat([empty[name], context[name]]) for name in context}
                     first, second = _asked(self._pipe, torch.cat([x, x]), t, both).chunk(2)
                     known = self._unconditional[at]
                     found.append(known + (first + scale * (second - first) - known) / scale)
         return torch.stack(found)
-
-
-def context_of(
-    pipe: Any, rows: Float[Tensor, "batch length width"], prompts: Sequence[str] = ()
-) -> Float[Tensor, "batch tokens width"]:
-    """The text encoder's states for given token embeddings, differentiable.
-
-    Args:
-        pipe: a Stable Diffusion pipeline.
-        rows: embeddings of the first tokens.
-        prompts: texts that follow them, one for each row; empty for none.
-
-    Raises:
-        BadInput: the tokens do not fit.
-    """
-    tokenizer, count, length = pipe.tokenizer, len(rows), rows.shape[1]
-    texts = list(prompts) or [""] * count
-    longest = tokenizer.model_max_length
-    ids = torch.full((count, longest), tokenizer.pad_token_id)
-    for row, text in enumerate(texts):
-        own = tokenizer(text, add_special_tokens=False).input_ids
-        if length + len(own) + 2 > longest:
-            raise BadInput(f"{length} tokens and the prompt {shown(text)} do not fit {longest}.")
-        full = [tokenizer.bos_token_id, *[0] * length, *own, tokenizer.eos_token_id]
-        ids[row, : len(full)] = torch.tensor(full)
-    encoder = pipe.text_encoder
-
-    def splice(layer: Any, given: Any, output: Tensor) -> Tensor:
-        del layer, given
-        middle = rows.to(output)
-        return torch.cat([output[:, :1], middle, output[:, 1 + length :]], 1)
-
-    hook = encoder.get_input_embeddings().register_forward_hook(splice)
-    try:
-        states: Tensor = encoder(ids.to(rows.device))[0]
-    finally:
-        hook.remove()
-    return states
-
-
-@torch.no_grad()
-def states_of(pipe: Any, tokens: Int[Tensor, "many length"]) -> Float[Tensor, "many rows width"]:
-    """States of lists of tokens without padding, with beginning and end of text."""
-    tokenizer, ends = pipe.tokenizer, torch.ones(len(tokens), 1, dtype=torch.long)
-    bos, eos = ends * tokenizer.bos_token_id, ends * tokenizer.eos_token_id
-    ids = torch.cat([bos, tokens.cpu(), eos], 1).to(pipe._execution_device)
-    states: Tensor = pipe.text_encoder(ids)[0]
-    return states.float()
-
-
-@torch.no_grad()
-def states_of_texts(pipe: Any, texts: Sequence[str], rows: int) -> Float[Tensor, "text rows width"]:
-    """The first rows of the contexts that the pipeline makes of texts."""
-    context: Tensor = pipe.encode_prompt(list(texts), pipe._execution_device, 1, False)[0]
-    return context[:, :rows].float()
-
-
-def writable(tokenizer: Any) -> Bool[Tensor, " token"]:
-    """Which tokens, written as a word, are read as themselves; others are no text."""
-    size = len(tokenizer)
-    words = [tokenizer.decode([i]).strip() for i in range(size)]
-    read = tokenizer(words, add_special_tokens=False).input_ids
-    special = set(tokenizer.all_special_ids)
-    return torch.tensor(
-        [
-            i not in special and read[i] == [i] and words[i].isprintable() and words[i] != ""
-            for i in range(size)
-        ]
-    )
-
-
-def written(tokenizer: Any, tokens: Int[Tensor, " length"], prompt: str = "") -> str:
-    """Found tokens as a text, with the prompt that follows them."""
-    words = " ".join(tokenizer.decode([int(i)]).strip() for i in tokens)
-    return f"{words} {prompt}".strip()
 
 
 @contextmanager
@@ -258,21 +208,31 @@ def _timesteps(pipe: Any, points: int, scale: float = 0.0) -> Iterator[Tensor]:
         vars(pipe).update(before)
 
 
-def _asked(pipe: Any, latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+def _asked(pipe: Any, latents: Tensor, timestep: Tensor, context: Rows) -> Tensor:
     """The denoiser's output; its latents have the scale of training."""
     own = latents.to(pipe.unet.dtype)
-    answer: Tensor = pipe.unet(
-        own, timestep, encoder_hidden_states=context.to(own.dtype), return_dict=False
-    )[0]
+    arguments: dict[str, Any] = {}
+    for name, value in context.items():
+        place, _, inner = name.partition(".")
+        if inner:
+            arguments.setdefault(place, {})[inner] = value.to(own.dtype)
+        else:
+            arguments[place] = value.to(own.dtype)
+    if family_of(pipe).name == XL:  # the whole of a picture of this size, uncropped
+        height, width = (float(side * pipe.vae_scale_factor) for side in latents.shape[-2:])
+        sizes = torch.tensor([height, width, 0.0, 0.0, height, width]).to(own)
+        arguments["added_cond_kwargs"]["time_ids"] = sizes.expand(len(own), -1)
+    answer: Tensor = pipe.unet(own, timestep, return_dict=False, **arguments)[0]
     return answer
 
 
 def _check(pipe: Any) -> None:
     family = family_of(pipe)
-    if family.name != "Stable Diffusion":
+    if family.name not in FAMILIES:
         raise BadInput(
-            "Attacks through the denoiser know Stable Diffusion 1.x and 2.x; this is "
+            "Attacks through the denoiser know Stable Diffusion 1.x, 2.x and XL; this is "
             f"{family.name}."
         )
+    readers(pipe)
     if not hasattr(pipe.scheduler, "alphas_cumprod"):
         raise BadInput(f"The scheduler {type(pipe.scheduler).__name__} has no noise levels.")
