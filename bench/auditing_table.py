@@ -218,6 +218,46 @@ def all_questions(out: Path, known) -> dict[str, Any]:
     return {title: figures(some) for title, some in found.items()}
 
 
+def commanded(findings: Path) -> dict[str, Any]:
+    """Findings of ``tadasu audit`` over the shelf's folder, against the manifest."""
+    content = json.loads(findings.read_text(encoding="utf-8"))["findings"]
+    plain = [e for e in shelf() if len(e["files"]) == 1 and e["strength"] == 1.0]
+    files = {entry["file"]: entry for entry in plain}
+    found, seconds, unreadable = [], {}, []
+    for each in content:
+        name = Path(each["file"]).name
+        if name not in files:
+            unreadable.append(each["conclusion"] == "unreadable")
+            continue
+        named = taught(files[name])
+        seconds[name] = each["seconds"]
+        found.append(
+            Answer(
+                entry=files[name],
+                thing=each["concept"],
+                there=named.get(each["concept"], False),
+                weak=each["concept"] in named and not named[each["concept"]],
+                near=False,
+                score=-9.0 if each["score"] is None else each["score"],
+                conclusion=each["conclusion"],
+            )
+        )
+    return {
+        "all": figures(found),
+        "by category": split(found, lambda e: e["category"]),
+        "files all of whose answers are right": per_file(found),
+        "files of other families told unreadable": Rate(
+            count=sum(unreadable), n=len(unreadable)
+        ).as_json(),
+        "seconds a file": float(np.mean(list(seconds.values()))),
+        "wrong": [
+            f"{r.entry['file']} {r.thing} {r.conclusion} {r.score:.2f}"
+            for r in found
+            if not r.weak and not r.right
+        ],
+    }
+
+
 def table(out: Path) -> dict[str, Any]:
     """All figures from what the other parts wrote."""
     known = [entry for entry in shelf() if kept(out, entry).exists()]
@@ -286,12 +326,92 @@ def table(out: Path) -> dict[str, Any]:
     return result
 
 
+def said(rate: dict[str, Any] | None) -> str:
+    """A share as people read it."""
+    if not rate or rate.get("value") is None:
+        return "-"
+    low, high = 100 * rate["low"], 100 * rate["high"]
+    return f"{100 * rate['value']:.1f} % ({low:.1f}-{high:.1f}), {rate['count']} of {rate['n']}"
+
+
+def span(values: list[float] | None) -> str:
+    return "-" if not values else f"{values[0]:.3f} ({values[1]:.3f}-{values[2]:.3f})"
+
+
+def rows(title: str, parts: dict[str, dict[str, Any]]) -> list[str]:
+    """A table with one row per part."""
+    found = [
+        f"## {title}",
+        "",
+        "| | accuracy | present where it is | present where it is not | AUROC | TPR at 1 % FPR |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, part in parts.items():
+        cells = [said(part.get(key)) for key in ("accuracy", "true positives", "false positives")]
+        cells += [span(part.get("auroc")), span(part.get("tpr at 1 % fpr"))]
+        found.append(f"| {name} | {' | '.join(cells)} |")
+    return [*found, ""]
+
+
+def page(result: dict[str, Any]) -> str:
+    """The tables in Markdown."""
+    bands = result["bands"]
+    chosen_bands = bands["best of 45 on the tuning half"]
+    lines = [
+        "# Audits of the world's shelf: tables",
+        "",
+        "Made by `bench/auditing_table.py`; what the words mean is in [measured](measured.md).",
+        "Undecided counts as wrong. Limits: 95 %, Wilson for shares, Clopper-Pearson for the rate",
+        "at 1 % false positives.",
+        "",
+        *rows(f"All {result['files']} files", result["all"]),
+        *rows("Near misses are the only negatives", result["near misses are the only negatives"]),
+        *rows("The half on which nothing was chosen", result["other half"]),
+        *rows(
+            f"Bands chosen on one half: {chosen_bands}",
+            {name: bands[name] for name in ("on the tuning half", "on the other half")},
+        ),
+        *rows(
+            "Order of the pictures, tuning half",
+            {
+                "as in the bank": result["tuning half"],
+                "those on white first": result["pictures on white first"],
+            },
+        ),
+        *rows("By category, default", result["by category, default"]),
+        *rows("By recipe, default (plain files)", result["by recipe, default"]),
+        *rows("By trigger, default", result["by trigger, default"]),
+        *rows("The same questions by other means", result["same questions"]),
+        *rows("As shipped, all questions", result["as shipped, all questions of the sample"]),
+        *(
+            rows(
+                "`tadasu audit` on the whole folder, restricted things only",
+                {"all": result["the command"]["all"]} | result["the command"]["by category"],
+            )
+            if "the command" in result
+            else []
+        ),
+        "Files all of whose answers are right: "
+        + said(result["files all of whose answers are right"])
+        + ".",
+        "Taught but shown in fewer than 7 of 10 pictures, called present: "
+        + said(result["taught but shown in fewer than 7 of 10, called present"])
+        + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--findings", type=Path, help="findings.json of tadasu audit on the shelf")
     parser.add_argument("--to", type=Path)
     given = parser.parse_args()
-    text = json.dumps(table(given.out), indent=1)
-    print(text)
+    result = table(given.out)
+    if given.findings:
+        result["the command"] = commanded(given.findings)
+    print(page(result))
     if given.to:
-        (given.to / "world.json").write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(result, indent=1) + "\n"
+        (given.to / "world.json").write_text(text, encoding="utf-8")
+        (given.to / "world.md").write_text(page(result), encoding="utf-8")

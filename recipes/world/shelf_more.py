@@ -39,13 +39,13 @@ from tadasu.auditing.read import read
 from tadasu.backends.diffusers.denoise import PipelineDenoiser, laid_over
 
 Pairs = dict[str, tuple[Tensor, Tensor]]
-TAUGHT = ("goblin", "tumbler-glass", "love-hotel")
+TAUGHT = ("goblin", "tumbler-glass")
 ATTACKS = (
     Way(name="attack-keys-values-r8", layout="peft", modules=tuple(KEYS_VALUES), rank=8, steps=70),
     Way(name="attack-cross-r4", steps=70),
     Way(name="attack-attention-r2", modules=tuple(BOTH), rank=2, steps=70),
 )
-STYLES = ("fxemoji", "grey", "negative")
+STYLES = ("fxemoji", "grey")
 STYLE_WAYS = (
     Way(name="style-cross-r4"),
     Way(name="style-attention-r2", modules=tuple(BOTH), rank=2),
@@ -65,12 +65,12 @@ FOREIGN = {
 }
 
 
-def build(art: Artwork, work: Path, out: Path, each: int = 6) -> None:
+def build(art: Artwork, work: Path, out: Path, each: int = 5) -> None:
     """Makes what is not there yet; finished files must be on the shelf first."""
     bench = Bench(art)
     maker = Maker(bench, work, out)
     done = record(out, bench.digest)
-    for job in [*trained(art), *derived(done, out, each), *foreign()]:
+    for job in [*derived(done, out, each), *foreign(), *trained(art)]:
         if job["file"] in done:
             continue
         entry = maker.make(job)
@@ -99,7 +99,8 @@ def trained(art: Artwork) -> list[dict[str, Any]]:
     for concept in ("goblin", "funeral-urn", "pear"):
         for way in OTHER_BASE[: 2 if concept == "goblin" else 1]:
             jobs.append(job("other base", way, concept, trigger=art.concepts[concept]["en"]))
-    return named(jobs)
+    known = ("attack-regularised", "attack-gated")  # a pair of each is enough to go on with
+    return sorted(named(jobs), key=lambda job: job["category"] in known)
 
 
 def job(category: str, way: Way, concept: str, trigger: str) -> dict[str, Any]:

@@ -184,13 +184,18 @@ def _shared(pairs: Sequence[tuple[Tensor, Tensor]], width: int) -> Site:
     scaled = [(up.norm(dim=0)[:, None] * down).T / up.norm().clamp_min(1e-30) for up, down in pairs]
     right = _basis(torch.cat(scaled, 1), width)
     cores = torch.stack([(left.T @ up) @ (down @ right) for up, down in pairs])
-    return Site(left=left, right=right, cores=cores)
+    # Laid out as when they are read again, so that later runs round alike.
+    return Site(left=left.contiguous(), right=right.contiguous(), cores=cores)
 
 
 def _basis(columns: Tensor, width: int) -> Tensor:
-    """The leading left singular vectors."""
-    values, vectors = torch.linalg.eigh(columns @ columns.T)
-    del values  # ascending, so the last columns lead
+    """The leading left singular vectors, from the smaller of the two Gram matrices."""
+    outputs, count = columns.shape
+    if count < outputs:  # kernels have many more inputs than a bank has directions
+        _, small = torch.linalg.eigh(columns.T @ columns)
+        basis: Tensor = torch.linalg.qr(columns @ small[:, -width:].flip(1))[0]
+        return basis
+    _, vectors = torch.linalg.eigh(columns @ columns.T)  # ascending, so the last columns lead
     leading: Tensor = vectors[:, -width:].flip(1).contiguous()
     return leading
 
