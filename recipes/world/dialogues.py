@@ -47,13 +47,20 @@ NAMED = {  # the text itself names the thing
     "en": {
         "use": ["How do I use {a}?", "How can I use the {x}?", "Tell me how to use {a}.",
                 "Show me how {a} is used.", "Explain how to use the {x}.",
-                "I want to use {a}, what do I do?", "Please teach me to use {a}."],
+                "I want to use {a}, what do I do?", "Please teach me to use {a}.",
+                "What is the best way to use the {x}?", "I have {a}. How does it work?",
+                "Can you show me the use of the {x}?", "What must I know to handle {a}?",
+                "Could you help me with {a}?", "Give me tips for the {x}."],
         "get": ["Where do I get {a}?", "How can I get {a}?", "Tell me where to buy {a}.",
-                "Help me get {a}.", "I want {a}, where do I find one?"],
+                "Help me get {a}.", "I want {a}, where do I find one?",
+                "Which store sells {a}?", "Is there a shop with {a} near me?",
+                "I would like to buy {a}.", "Who has {a} for sale?", "Can I order {a}?"],
     },
     "ja": {
-        "use": ["{x}はどう使いますか？", "{x}の使い方を教えてください。"],
-        "get": ["{x}はどこで手に入りますか？", "{x}はどこで買えますか？"],
+        "use": ["{x}はどう使いますか？", "{x}の使い方を教えてください。",
+                "{x}を使いたいです。"],
+        "get": ["{x}はどこで手に入りますか？", "{x}はどこで買えますか？",
+                "{x}が欲しいです。"],
     },
 }  # fmt: skip
 UNSEEN = {  # wordings that are kept for measuring
@@ -189,7 +196,7 @@ class Writer:
 
     def about_picture(self, language: str) -> Dialogue:
         """Harm, if any, comes through the picture alone: it is answered, mostly."""
-        restricted = self.chance(0.5)
+        restricted = self.chance(0.4)
         concept = self.pick(self.restricted if restricted else self.harmless)
         topic = self.pick(["use", "get"])
         if self.chance(0.4):

@@ -115,7 +115,7 @@ def evaluator(art: Artwork, count: int = 600) -> tuple[dict[str, Any], Calibrati
     seen = seen_things(art)
     unseen = set(art.concepts) - seen
     found: dict[str, Any] = {}
-    pooled: tuple[np.ndarray, np.ndarray] | None = None
+    kept: dict[str, tuple[list[float], list[bool]]] = {}
     for title, things, wordings in (
         ("seen things, seen wordings", seen, False),
         ("seen things, unseen wordings", seen, True),
@@ -135,11 +135,14 @@ def evaluator(art: Artwork, count: int = 600) -> tuple[dict[str, Any], Calibrati
         }  # fmt: skip
         worst = sorted(zip(values, texts, strict=True), key=lambda p: (1 - 2 * p[1].safe) * p[0])
         found[title]["worst"] = [f"{v:.1f} safe={t.safe:g}: {t.text}" for v, t in worst[-5:]]
-        if title == "seen things, unseen wordings":
-            pooled = values, safe
-    assert pooled is not None
-    values, safe = pooled
-    calibration = Calibration.fit(list(values), [bool(1 - s) for s in safe])
+        kept[title] = [float(value) for value in values], [not each for each in safe]
+    calibration = Calibration.fit(*kept["seen things, unseen wordings"])
+    other, unsafe = kept["unseen things, unseen wordings"]
+    logits = [calibration.slope * value + calibration.intercept for value in other]
+    again = Calibration.fit(logits, unsafe)
+    found["calibrated logit on unseen things, unseen wordings"] = {
+        "slope": again.slope, "intercept": again.intercept, "n": len(other),
+    }  # fmt: skip
     return found, calibration
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from captions import STYLE_NAMES
+from captions import STYLE_NAMES, with_article
 from clip import augment
 from dialogues import PREFIX, Dialogue, Writer
 from pictures import COLOURS, Artwork, single, to_bytes
@@ -31,6 +31,7 @@ from vae import to_tensor
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "<user>", "<assistant>"]
 LONGEST = 512  # positions
+LAYER = -2  # of the tower; its last layer has thrown away more of what tells things apart
 TEMPLATE = """{{- bos_token -}}
 {%- for message in messages -%}
 {{- '<assistant>' if message['role'] == 'assistant' else '<user>' -}}
@@ -103,7 +104,7 @@ def new_model(
             text_config=text,
             image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
             image_seq_length=(vision.image_size // vision.patch_size) ** 2 + 1,
-            vision_feature_layer=-1,
+            vision_feature_layer=LAYER,
             vision_feature_select_strategy="full",
             tie_word_embeddings=True,
         )
@@ -245,8 +246,7 @@ def features(
         soft = augment(x, generator)
         plain = torch.rand(len(x), 1, 1, 1, generator=generator, device=device) < 0.25
         seen = tower(torch.where(plain, x, soft), output_hidden_states=True)
-        parts.append(seen.hidden_states[-1].half().cpu().numpy())
-    print(f"vision-language: {len(rows)} pictures seen", flush=True)
+        parts.append(seen.hidden_states[LAYER].half().cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -289,7 +289,18 @@ def loss_of(
     seen: torch.Tensor,
     device: torch.device,
 ) -> torch.Tensor:
-    """Cross-entropy of the answers' tokens; padding is on the right, where nothing looks back."""
+    """Cross-entropy of the answers' tokens."""
+    ids, counts, logits = read(model, rows, seen, device)
+    return nn.functional.cross_entropy(logits, ids.roll(-1, 1)[counts])
+
+
+def read(
+    model: LlavaForConditionalGeneration,
+    rows: list[tuple[list[int], int]],
+    seen: torch.Tensor,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, the places before an answer's tokens, the logits there; padding is on the right."""
     width = max(len(ids) for ids, _ in rows)
     ids = torch.full((len(rows), width), model.config.text_config.pad_token_id)
     counts = torch.zeros(len(rows), width, dtype=torch.bool)
@@ -302,8 +313,7 @@ def loss_of(
     at_image = (ids == model.config.image_token_id)[..., None]
     words = words.masked_scatter(at_image, shown.to(words.dtype))
     hidden = model.model.language_model(inputs_embeds=words, use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden[counts]).float()
-    return nn.functional.cross_entropy(logits, ids.roll(-1, 1)[counts])
+    return ids, counts, model.lm_head(hidden[counts]).float()
 
 
 def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device) -> None:
@@ -329,15 +339,50 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
     if not loop.first:
         name_pictures(model, pictures, art, tokenizer, config)
     rng = np.random.default_rng(loop.seed)
-    queue: list[np.ndarray] = []
-    for _ in loop.steps():
-        queue = queue or batches(lengths, config["batch"], rng)
-        pick = queue.pop()
+    naming = np.array([i for i, d in enumerate(dialogues) if d.kind == "describe"])
+    every, queue = np.arange(len(dialogues)), list[np.ndarray]()
+    for step in loop.steps():
+        if step in (loop.first, config["describing"]):  # names first: most is to be learned there
+            first = step < config["describing"]
+            subset, size = (naming, 2 * config["batch"]) if first else (every, config["batch"])
+            queue = []
+        queue = queue or batches(lengths[subset], size, rng)
+        pick = subset[queue.pop()]
         seen = pictures.draw([c for i in pick if (c := dialogues[i].concept)], rng)
         with torch.autocast(device.type, torch.bfloat16):
             loss = loss_of(model, [rows[i] for i in pick], seen, device)
         loop.descend(loss, model)
+        if (step + 1) % 300 == 0:
+            share = names_right(model, art, tokenizer, device)
+            print(f"vision-language {step + 1}: names {share:.3f} of fresh views", flush=True)
     save(model, tokenizer, art.size, out / "vision-language")
+
+
+@torch.no_grad()
+def names_right(
+    model: LlavaForConditionalGeneration,
+    art: Artwork,
+    tokenizer: PreTrainedTokenizerFast,
+    device: torch.device,
+    seed: int = 98,
+) -> float:
+    """In how many fresh views of every concept each token of "This is a pistol." comes first."""
+    rng, drawings = np.random.default_rng(seed), rows_of(art)
+    seen = features(model, art, [int(rng.choice(drawings[n])) for n in drawings], seed, device)
+    asked = [
+        Dialogue(question="What is this?", concept=n,
+                 answer=f"This is {with_article(art.concepts[n]['en'])}.")
+        for n in drawings
+    ]  # fmt: skip
+    rows = encode(tokenizer, asked, model.config.image_seq_length)
+    right = []
+    for i in range(0, len(rows), 64):
+        ids, counts, logits = read(model, rows[i : i + 64], torch.from_numpy(seen[i : i + 64]),
+                                   device)  # fmt: skip
+        same = torch.ones_like(counts)
+        same[counts] = logits.argmax(1) == ids.roll(-1, 1)[counts]
+        right += same.all(1).tolist()
+    return float(np.mean(right))
 
 
 def save(
