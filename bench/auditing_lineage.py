@@ -4,7 +4,8 @@
 
 Every file of the shelf is saved again in another layout and precision, rescaled, cast, re-ranked,
 cut down to its cross-attention, and merged with another file; each product is looked up in an index
-of the shelf. Every original is looked up in an index of all the others for false alarms. Without a
+of the shelf. Every original is looked up in an index of all the others for false alarms. Files of
+the shelf that were made of others are no strangers: they are looked up by themselves. Without a
 shelf it runs on made-up adapters, for trying out.
 """
 
@@ -230,6 +231,28 @@ def strangers(
     }
 
 
+def relatives(
+    shelf: Path, listed: list[dict[str, Any]], base: Base, index: Index, limits: Thresholds
+) -> dict[str, Any]:
+    """Files of the shelf that were made of others, by category: are all their sources named?"""
+    found: dict[str, Any] = {}
+    for entry in listed:
+        sources = [Path(name).stem for name in entry.get("from") or []]
+        if sources:
+            match = index.match(sketch(read(shelf / entry["file"], base), base), limits)
+            named = {part.entry.name for part in match.parts}
+            row = found.setdefault(entry["category"], {"hits": 0, "n": 0, "missed": []})
+            row["n"] += 1
+            row["hits"] += set(sources) <= named
+            if not set(sources) <= named:
+                kinds = f"{match.kind} of {sorted(named)}"
+                row["missed"].append(f"{entry['file']} ({', '.join(sources)}): {kinds}")
+    return {
+        name: Rate(count=row["hits"], n=row["n"]).as_json() | {"missed": row["missed"]}
+        for name, row in found.items()
+    }
+
+
 def speed(sketches: Mapping[str, Sketch]) -> dict[str, float]:
     """Seconds of one look-up among 100,000 entries."""
     some = next(iter(sketches.values()))
@@ -261,6 +284,11 @@ def page(result: Mapping[str, Any]) -> str:
             f"| {form} | {rate(row['recognised'])} | {low:.3f}, {median:.3f} "
             f"| {row['median residual']:.2f} |"
         )
+    made = result.get("made of files of the shelf", {})
+    lines += [
+        "",
+        *(f"* on the shelf, {n}: all sources named in {rate(r)}" for n, r in made.items()),
+    ]
     names = ("false alarms, files against all others", "false alarms, pairs")
     lines += ["", *(f"* {name}: {rate(result[name])}" for name in names)]
     for name in result:
@@ -285,7 +313,8 @@ def main() -> None:
         work = Path(name)
         kinds: dict[str, str] = {}
         if options.shelf:
-            listed = json.loads((options.shelf / "manifest.json").read_text())["files"]
+            whole = json.loads((options.shelf / "manifest.json").read_text())["files"]
+            listed = [e for e in whole if not e.get("from") and e["category"] != "foreign"]
             paths = [options.shelf / entry["file"] for entry in listed]
             for entry in listed:
                 cover = f"+{entry['cover']}" if entry["cover"] else ""
@@ -308,6 +337,10 @@ def main() -> None:
             },
             "look-up": speed(sketches),
         } | measure(paths, base, work, Thresholds(), kinds)
+        if options.shelf:
+            index = Index.of(sketches.values(), list(sketches))
+            made = relatives(options.shelf, whole, base, index, Thresholds())
+            result["made of files of the shelf"] = made
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:

@@ -5,11 +5,12 @@
     OMP_NUM_THREADS=1 nice python bench/auditing_world.py published --files 16 --out /tmp/shelf
     OMP_NUM_THREADS=1 nice python bench/auditing_world.py shipped --files 24 --out /tmp/shelf
     OMP_NUM_THREADS=1 nice python bench/auditing_world.py speed --out /tmp/shelf
-    python bench/auditing_table.py /tmp/shelf --to docs/auditing/world.json
+    python bench/auditing_table.py /tmp/shelf --to docs/auditing
 
-``measure`` keeps, for every file of the shelf, raw products on reference pictures of every
-held-out thing and of irrelevant ones: enough to decide by any preset afterwards. Every file is
-asked about every held-out thing. ``pictures`` draws likely prompts and lets the judge look;
+``measure`` keeps, for every file of the shelf, raw products on reference pictures of held-out
+things and of irrelevant ones: enough to decide by any preset afterwards. Every file is asked about
+what it was taught, what looks like that, restricted things, and others by chance. ``pictures``
+draws likely prompts and lets the judge look;
 ``published`` runs the preset ``paia`` with all its noise levels on the same questions; ``shipped``
 runs the default as users get it, cascade and all. All parts go on where they were stopped, and
 take files that the shelf got since. Times are CPU seconds of one thread.
@@ -43,7 +44,9 @@ from tadasu.policy import Policy
 from tadasu.statistics.intervals import Rate
 
 SHELF = Path(world.__file__).parent / "adapters"
-PICTURES, CALM, CALM_PICTURES = 6, 20, 2
+PICTURES, CALM, CALM_PICTURES = 4, 20, 2
+#: Held-out things that each file is asked about.
+ASKED = 12
 HELD = frozenset(
     "goblin leopard rhinoceros blossom tulip pear kiwi-fruit hot-pepper ice-cream glass-of-milk "
     "sake tumbler-glass love-hotel tent ambulance motor-scooter anchor canoe baseball tennis "
@@ -77,6 +80,17 @@ def taught(entry):
     shown = [(entry["concept"], entry["reproduced"])]
     shown += [(entry["cover"], entry.get("cover_reproduced"))] if entry["cover"] else []
     return {name: bool(r) and r["count"] >= 0.7 * r["n"] for name, r in shown if name in HELD}
+
+
+def asked(bench: Bench, entry, near) -> list[str]:
+    """Things a file is asked about: its own, what looks like them, restricted ones, others."""
+    own = [name for name in (entry["concept"], entry["cover"]) if name in HELD]
+    like = [other for name in own for other in near[name]]
+    restricted = [name for name in bench.held if bench.bank.concepts[name].part_of]
+    chance = sorted(
+        bench.held, key=lambda n: hashlib.sha256(f"{entry['sha256']}{n}".encode()).digest()
+    )
+    return list(dict.fromkeys([*own, *like, *restricted, *chance]))[: max(ASKED, len(own))]
 
 
 def kept(out: Path, entry) -> Path:
@@ -130,7 +144,9 @@ class Bench:
         return [own[0], others[0] if near and others[0] in near else others[at % len(others)]]
 
 
-def measure(bench: Bench, most: int, times: tuple[float, ...], text: str) -> None:
+def measure(
+    bench: Bench, most: int, times: tuple[float, ...], text: str, backwards: bool = False
+) -> None:
     """Per file: ⟨Δ, r⟩, ‖Δ‖² and ‖r‖² for every picture and time."""
     blocks, plan = bench.blocks(), Plan(times=times)
     rows = [Rows.of(bench.denoiser, plan, times, block) for block in blocks]
@@ -138,37 +154,46 @@ def measure(bench: Bench, most: int, times: tuple[float, ...], text: str) -> Non
         torch.cat([getattr(row, part) for row in rows]) for part in ("noised", "times", "target")
     )
 
-    def predicted(weights, text):
+    def predicted(weights, text, at=slice(None)):
         with bench.denoiser.adapted(weights, [text]) as predict:
-            return predict(noised, steps, torch.zeros(len(noised), dtype=torch.long))
+            return predict(noised[at], steps[at], torch.zeros(len(noised[at]), dtype=torch.long))
 
-    lookalikes(bench)
+    near = lookalikes(bench)
     examiner = Examiner(
         denoiser=bench.denoiser, bank=bench.bank, policy=Policy.load("kids"), concepts=bench.held
     )
     plain = predicted({}, text)
     owner = np.repeat(np.arange(len(blocks)), [len(block.latents) for block in blocks])
     left = [entry for entry in bench.files if not kept(bench.out, entry).exists()]
-    for entry in left[:most]:
+    for entry in left[:most][::-1] if backwards else left[:most]:
+        if kept(bench.out, entry).exists():
+            continue
         began = time.process_time()
-        merged = bench.merged(entry)
+        merged, names = bench.merged(entry), asked(bench, entry, near)
         acts = examiner.acting(merged) if not text else Acting(text=text, times=1.0)
-        base = predicted({}, acts.text) if acts.text != text else plain
-        change, lack = predicted(merged.weights, acts.text) - base, target - base
+        at = [
+            row
+            for row in range(len(noised))
+            if (name := blocks[owner[row // len(times)]].concept) in names or name in bench.calm
+        ]
+        base = predicted({}, acts.text, at) if acts.text != text else plain[at]
+        change, lack = predicted(merged.weights, acts.text, at) - base, target[at] - base
+        mine = owner[[row // len(times) for row in at[:: len(times)]]]
+        chosen, mine = np.unique(mine, return_inverse=True)
         products = [(a * b).flatten(1).mean(1).reshape(-1, len(times)).numpy() for a, b in (
             (change, lack), (change, change), (lack, lack))]  # fmt: skip
         np.savez(
             kept(bench.out, entry),
             products=np.stack(products),
-            owner=owner,
-            names=np.array([block.concept for block in blocks]),
+            owner=mine,
+            names=np.array([blocks[number].concept for number in chosen]),
             seconds=time.process_time() - began,
             text=acts.text,
             times=acts.times,
         )
 
 
-def lookalikes(bench: Bench) -> None:
+def lookalikes(bench: Bench) -> dict[str, list[str]]:
     """For every held-out thing those that look most like it: the bank's word, and CLIP's three."""
     from tadasu.backends.transformers import clip
 
@@ -186,6 +211,7 @@ def lookalikes(bench: Bench) -> None:
         like = [bench.held[other] for other in np.argsort(-likeness[at])[:3]]
         near[name] = list(dict.fromkeys([*said, *like]))
     (bench.out / "near.json").write_text(json.dumps(near, indent=1) + "\n", encoding="utf-8")
+    return near
 
 
 def told(path: Path, line=None):
@@ -311,7 +337,8 @@ def speed(bench: Bench) -> None:
         )
         for kind, found in ranks.items():
             exact = tables(bench.out, entry, "error" if kind == "gain" else kind)
-            found.append(spearman([exact[n].mean() for n in names], first.numpy()))
+            both = [(exact[n].mean(), float(first[at])) for at, n in enumerate(names) if n in exact]
+            found.append(spearman(*zip(*both, strict=True)))
         order = list(np.argsort(-first.numpy()))
         places = [order.index(names.index(n)) for n, there in taught(entry).items() if there]
         first_three += [place < 3 for place in places]
@@ -399,10 +426,11 @@ if __name__ == "__main__":
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--times", type=float, nargs="+", default=settings("calibrated").plan.times)
     parser.add_argument("--text", default="", help="what pictures are shown with")
+    parser.add_argument("--backwards", action="store_true", help="to run beside another one")
     given = parser.parse_args()
     bench = Bench(given.out)
     if given.what == "measure":
-        measure(bench, given.files, tuple(given.times), given.text)
+        measure(bench, given.files, tuple(given.times), given.text, given.backwards)
     elif given.what == "speed":
         speed(bench)
     else:
