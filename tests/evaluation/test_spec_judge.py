@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -258,6 +259,21 @@ def test_what_a_document_cannot_say(
     text: str, error: type[Exception], says: str, tmp_path: Path, around: Any
 ) -> None:
     with pytest.raises(error, match=says):
+        judges(tmp_path, around, text)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "text", "says"),
+    [
+        ("onnxruntime", "  - {detector: nudenet, thresholds: {adult: 0.6}}\n", r"tadasu\["),
+        ("openai", '  - {detector: asking, model: "http://127.0.0.1:9/v1"}\n', r"tadasu\[openai\]"),
+    ],
+)
+def test_a_judge_without_its_extra_says_how_to_install_it(
+    lacks: str, text: str, says: str, tmp_path: Path, around: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, lacks, None)
+    with pytest.raises(MissingPart, match=says):
         judges(tmp_path, around, text)
 
 

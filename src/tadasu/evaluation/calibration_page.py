@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tadasu.evaluation import written
 from tadasu.statistics.intervals import Interval
 from tadasu.statistics.roc import auroc, curve
 from tadasu.statistics.thresholds import Found, Score
@@ -80,9 +81,7 @@ def write(
         side=SIDE,
         edge=EDGE,
     )
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    written.write(path, text)
 
 
 def line(score: Score, tested: np.ndarray, truth: np.ndarray, colour: str) -> Line:

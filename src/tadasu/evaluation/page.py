@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tadasu.evaluation import written
 from tadasu.evaluation.comparison import Ask, Cell, Column
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def write(
         notes: paragraphs in English and Japanese.
         measures: suite, what is counted (as in `Column.rate`), and its heading in both languages.
         rows: prompts per suite whose pictures are shown.
+
+    Raises:
+        BadFile: it cannot be written.
     """
     import jinja2
 
@@ -54,9 +58,7 @@ def write(
         columns=columns,
         grids=grids,
     )
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    written.write(path, text)
 
 
 def _grid(

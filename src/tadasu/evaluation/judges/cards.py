@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tadasu.errors import BadFile, BadInput, shown
+from tadasu.evaluation import written
 from tadasu.evaluation.judge import ANY, Card, Judge
 from tadasu.records import Json
 from tadasu.statistics.rogan_gladen import ErrorRates
@@ -121,11 +122,13 @@ def measure(
 
 
 def write(card: Card, path: Path, *, judge: str) -> None:
-    """Store a card beside the name and id of its judge."""
+    """Store a card beside the name of its judge.
+
+    Raises:
+        BadFile: it cannot be written.
+    """
     content = {"kind": KIND, "judge": judge, **card.as_json()}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    written.write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read(path: Path, *, judge: str = "") -> Card:

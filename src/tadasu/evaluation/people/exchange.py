@@ -22,6 +22,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from tadasu.errors import BadFile, shown
+from tadasu.evaluation import written
 from tadasu.evaluation.people.answers import MAX_BYTES, Answers
 from tadasu.evaluation.people.task import Question, Task
 from tadasu.evaluation.suites.suite import digest
@@ -110,9 +111,9 @@ def write_cases(task: Task, folder: Path, picture: Callable[[str], bytes]) -> Pa
             if hashlib.sha256(content).hexdigest() != name:
                 raise BadFile(f"The picture {name[:12]}… is not what was stored.")
             (folder / "pictures" / f"{name}.png").write_bytes(content)
-        return _write(folder / "cases.jsonl", _cases(task))
     except OSError as error:
         raise BadFile(f"Cannot export cases to {shown(folder, 300)}: {error}.") from error
+    return _write(folder / "cases.jsonl", _cases(task))
 
 
 def read_cases(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -141,10 +142,7 @@ def write_judgements(path: Path, task: Task, people: Sequence[Answers]) -> None:
         for p in people
         for question, answer in p.answers.items()
     ]
-    try:
-        _write(path, [{"file": JUDGEMENTS, "format": FORMAT, "task": task.id}, *rows])
-    except OSError as error:
-        raise BadFile(f"Cannot write {shown(path, 300)}: {error}.") from error
+    _write(path, [{"file": JUDGEMENTS, "format": FORMAT, "task": task.id}, *rows])
 
 
 def read_judgements(path: Path, task: Task) -> list[Answers]:
@@ -204,11 +202,8 @@ def _case(task: Task, question: Question) -> dict[str, Json]:
 
 def _write(path: Path, rows: Sequence[Mapping[str, Json]]) -> Path:
     """All lines, or no file."""
-    partial = path.with_name(path.name + ".partial")
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(path)
-    return path
+    return written.write(path, "".join(lines))
 
 
 def _read(path: Path, first: str, others: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadasu.evaluation import written
 from tadasu.evaluation.page import data_uri
 from tadasu.evaluation.people.task import Shown, Task
 
@@ -25,6 +26,9 @@ def write(task: Task, path: Path, picture: Callable[[Shown], Image]) -> None:
         task: what is asked.
         path: of the page.
         picture: gives each picture.
+
+    Raises:
+        BadFile: it cannot be written.
     """
     import jinja2
 
@@ -52,6 +56,4 @@ def write(task: Task, path: Path, picture: Callable[[Shown], Image]) -> None:
     source = resources.files("tadasu.evaluation.people").joinpath("page.html").read_text("utf-8")
     embedded = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
     text = environment.from_string(source).render(title=task.title, content=embedded)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    written.write(path, text)

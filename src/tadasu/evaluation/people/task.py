@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from tadasu.concepts import Concept
 from tadasu.errors import BadFile, BadInput, shown
+from tadasu.evaluation import written
 from tadasu.evaluation.suites.suite import digest
 from tadasu.records import Json
 
@@ -115,11 +116,13 @@ class Task:
         return content
 
     def save(self, path: Path) -> None:
-        """Write the key file, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
+        """Write the key file, whole or not at all.
+
+        Raises:
+            BadFile: it cannot be written.
+        """
         text = json.dumps({"file": KIND, **self.as_json()}, indent=1, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        written.write(path, text + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Task:

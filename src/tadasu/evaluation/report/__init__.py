@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tadasu.errors import BadFile, BadInput, shown
+from tadasu.errors import BadInput, shown
+from tadasu.evaluation import written
 from tadasu.evaluation.results import Run
 
 ENDINGS = (".html", ".md", ".csv")
@@ -42,12 +43,4 @@ def write(run: Run, path: Path, *, judge: str = "", title: str = "", gallery: in
         from tadasu.evaluation.report.spreadsheet import spreadsheet
 
         text = spreadsheet(found)
-    partial = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        if partial.exists():
-            partial.unlink()
-        raise BadFile(f"Cannot write {shown(path, 300)}: {error}") from error
+    written.write(path, text)
