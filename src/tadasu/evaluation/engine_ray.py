@@ -2,10 +2,13 @@
 
 Every worker holds the systems. Batches are handed out one by one, so a slow worker holds up
 nothing; the runner writes down what comes back, so there is one writer however many workers.
+Workers compute with as many threads as the process that hands out: another number changes the last
+bits of a picture, and tables would no longer be those of one process.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -22,7 +25,11 @@ ATTEMPTS = 3
 class _Worker:
     """Holds the systems and makes batches; one is open at a time."""
 
-    def __init__(self, targets: Sequence[Target]) -> None:
+    def __init__(self, targets: Sequence[Target], threads: int | None) -> None:
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
         self._targets = targets
         self._open: int | None = None
         self._context: AbstractContextManager[None] | None = None
@@ -90,7 +97,8 @@ class OnRay:
         waiting = list(reversed(work))
         attempts: dict[Batch, int] = {}
         running: dict[Any, tuple[Any, Batch]] = {}
-        free = [actor.remote(held) for _ in range(min(self.workers, len(work)))]
+        threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+        free = [actor.remote(held, threads) for _ in range(min(self.workers, len(work)))]
         while waiting or running:
             while waiting and free:
                 worker, batch = free.pop(), waiting.pop()
@@ -105,7 +113,7 @@ class OnRay:
                 if attempts[batch] >= ATTEMPTS:
                     raise RunFailed(f"One batch ended {ATTEMPTS} workers: {error}") from error
                 waiting.append(batch)
-                free.append(actor.remote(held))
+                free.append(actor.remote(held, threads))
                 continue
             except ray.exceptions.RayTaskError as error:
                 raise error.as_instanceof_cause() from error
