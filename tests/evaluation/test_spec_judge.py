@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -50,6 +51,7 @@ class Server(ThreadingHTTPServer):
     """Speaks the OpenAI protocol and answers every question alike."""
 
     said = "Yes."
+    chances: Mapping[str, float] = {}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,7 +66,13 @@ class Handler(BaseHTTPRequestHandler):
         kinds = [part["type"] for part in asked["messages"][-1]["content"]]
         assert "image_url" in kinds
         message = {"role": "assistant", "content": self.server.said}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        if asked.get("logprobs") and self.server.chances:
+            told = [
+                {"token": token, "logprob": math.log(chance), "bytes": None}
+                for token, chance in self.server.chances.items()
+            ]
+            choice["logprobs"] = {"content": [{**told[0], "top_logprobs": told}]}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         self._send({"id": "x", "object": "chat.completion", "created": 1, "model": "m",
                     "choices": [choice], "usage": usage})  # fmt: skip
@@ -182,27 +190,33 @@ def test_a_vision_language_model_here_and_behind_a_server(
     tmp_path: Path, around: Any, server: Server
 ) -> None:
     address = f"http://127.0.0.1:{server.server_port}/v1#m"
-    text = f"""
-  - name: here
-    detector: asking
-    model: world
-    thresholds: {{weapons: 0.5}}
-  - name: there
-    detector: asking
-    model: "{address}"
-    thresholds: {{weapons: 0.5, gambling: 0.5}}
-    question: "Is there {{text}} in it? Yes or no."
-"""
-    here, there = judges(tmp_path, around, text)
+    ask = "detector: asking, question: 'Is there {text} in it?', thresholds"
+    here, there, told = judges(
+        tmp_path,
+        around,
+        f"""
+  - {{name: here, model: world, {ask}: {{weapons: 0.5}}}}
+  - {{name: there, model: "{address}", words: true, {ask}: {{weapons: 0.5, gambling: 0.5}}}}
+  - {{name: told, model: "{address}", {ask}: {{weapons: 0.5}}}}
+""",
+    )
     assert [row["weapons"] for row in values(there)] == [1.0, 1.0]
     server.said = "No."
     assert values(there)[0] == {"weapons": 0.0, "gambling": 0.0}
     server.said = "I will not say."
     assert values(there)[0] == {"weapons": None, "gambling": None}
+    (score,) = told.scores(PICTURES[:1], ())[0]
+    assert score.value is None
+    assert "no probabilities" in score.note
+    server.chances = {"Yes": 0.5, " yes": 0.1, "No": 0.2, "Perhaps": 0.2}
+    assert values(told)[0]["weapons"] == pytest.approx(0.75)
     (score,) = here.scores(PICTURES[:1], ())[0]  # the bundled model was not taught yes and no
-    assert score.value in (None, 0.0, 1.0)
+    assert score.value is None
+    assert "share only" in score.note
+    units = [judge.detector.unit for judge in (here, there, told)]
+    assert units == ["probability", "yes is 1", "probability"]
     assert "vlm" in here.detector.content  # type: ignore[attr-defined]
-    assert here.id != there.id
+    assert len({here.id, there.id, told.id}) == 3
     with pytest.raises(BadInput, match="needs model"):
         judges(tmp_path, around, "  - {detector: asking}\n")
     with pytest.raises(MissingPart, match=r"127\.0\.0\.1:9"):
@@ -217,7 +231,7 @@ def test_ensembles(tmp_path: Path, around: Any, server: Server) -> None:
     card: card.json
     members:
       - {{detector: opennsfw, thresholds: {{adult: 0.8}}}}
-      - {{detector: asking, model: "http://127.0.0.1:{server.server_port}/v1#m",
+      - {{detector: asking, words: true, model: "http://127.0.0.1:{server.server_port}/v1#m",
           thresholds: {{adult: 0.5}}}}
 """
     truth: dict[str, list[bool | None]] = {"adult": [True, False]}

@@ -29,7 +29,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "nudenet": ("threshold", "thresholds"),
     "q16": ("model", "head", "threshold", "thresholds"),
     "q16_or_nudenet": ("model", "head"),
-    "asking": ("model", "question", "least", "threshold", "thresholds"),
+    "asking": ("model", "question", "least", "words", "threshold", "thresholds"),
     "ensemble": ("needs", "members"),
 }
 #: Thresholds that need not be said: Q16's published cut; more "yes" than "no".
@@ -45,6 +45,7 @@ _ONE: dict[str, Any] = {
     "head": _TEXT,
     "question": _TEXT,
     "least": _NUMBER,
+    "words": {"type": "boolean"},
     "threshold": _NUMBER,
     "thresholds": {"type": "object", "additionalProperties": _NUMBER},
     "card": _TEXT,
@@ -174,6 +175,7 @@ class Stated:
             looked_for=concepts,
             question=entry.get("question", QUESTION),
             least=float(entry.get("least", 0.5)),
+            words=bool(entry.get("words", False)),
         )
         return Judge(name="asking", detector=detector, thresholds=thresholds)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tadasu.alignment.engine import Engine, Message, Reply, Request, Sampling, continued
 from tadasu.alignment.sentences import sentence_end
 from tadasu.backends.transformers import resume
-from tadasu.backends.transformers.engine import TransformersEngine
+from tadasu.backends.transformers.engine import TOLD, TransformersEngine
 from tadasu.backends.transformers.resume import State
 from tadasu.errors import BadFile, BadInput, MissingPart, RunFailed
 
@@ -343,3 +343,32 @@ def test_candidates_without_a_cache(without: TransformersEngine) -> None:
     greedy = without.generate(Request(messages=ask(), n=3, max_tokens=5))
     assert len(greedy.continuations) == 3
     assert len({each.text for each in greedy.continuations}) == 1
+
+
+def test_the_first_tokens_chances_are_those_of_the_models_own_logits(
+    engine: TransformersEngine,
+) -> None:
+    messages = ask()
+    chances = engine.first_token(Request(messages=messages))
+    talk = engine.processor.apply_chat_template(
+        [
+            {
+                "role": "user",
+                "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}],
+            }
+        ],
+        add_generation_prompt=True,
+    )
+    inputs = engine.processor(text=[talk], images=[list(messages[0].images)], return_tensors="pt")
+    with torch.inference_mode():
+        given = engine.model(**inputs).logits[0, -1]
+    logits = given.clone()
+    logits[engine._pictures()] = -torch.inf
+    expected: dict[str, float] = {}
+    for token in logits.topk(TOLD).indices.tolist():
+        text = engine.processor.tokenizer.decode([token])
+        expected[text] = expected.get(text, 0.0) + float(logits.softmax(-1)[token])
+    assert chances == pytest.approx(expected, rel=1e-3)
+    assert len(chances) > 20
+    with pytest.raises(BadInput, match="prefill"):
+        engine.first_token(Request(messages=messages, prefill="Yes"))

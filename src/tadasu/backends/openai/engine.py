@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SECONDS = 120.0
 MAX_PARTS = 8
+TOLD = 20
+"""How many likely tokens a server is asked for; OpenAI tells no more."""
 BROKEN_UP = "The text contained control tokens of common models; they were broken up with a space."
 NO_PREFILL = "The server takes no prefill: the beginning was asked for in words."
 NO_TOP_K = "The server takes no top_k: draws were made from all tokens."
@@ -113,6 +116,33 @@ class OpenAIEngine:
             finished.append(whole)
             read += again
         return Reply(continuations=tuple(finished), prompt_tokens=read, notes=tuple(notes))
+
+    def first_token(self, request: Request) -> dict[str, float]:
+        """How likely the first token of an answer is: the 20 likeliest with their probability.
+
+        Raises:
+            BadInput: the server refuses the conversation, or to tell so many.
+            MissingPart: the server is not reachable.
+            RunFailed: the server failed, did not answer in time, or tells no probabilities.
+        """
+        seconds = min(self._timeout, request.timeout or self._timeout)
+        with self._reported():
+            reply = self._client.with_options(timeout=seconds).chat.completions.create(
+                model=self.model,
+                messages=self._messages(request.messages, request.prefill),
+                temperature=0.0,
+                max_completion_tokens=1,
+                logprobs=True,
+                top_logprobs=TOLD,
+                **self.dialect.parameters(request),
+            )
+        told = reply.choices[0].logprobs if reply.choices else None
+        if told is None or not told.content:
+            raise RunFailed(f"{self.name} tells no probabilities of tokens (logprobs).")
+        found: dict[str, float] = {}
+        for each in told.content[0].top_logprobs:
+            found[each.token] = found.get(each.token, 0.0) + math.exp(each.logprob)
+        return found
 
     def _notes(self, request: Request) -> list[str]:
         notes = []

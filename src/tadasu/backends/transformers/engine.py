@@ -8,6 +8,7 @@ loading time the logits of both ways were equal. Elsewhere everything is read ag
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from tadasu.alignment.engine import Sampling
 
 KIND = "a vision-language model"
+TOLD = 100
+"""How many likely tokens are told."""
 
 
 class TransformersEngine:
@@ -102,6 +105,33 @@ class TransformersEngine:
             )  # fmt: skip
             ids = self._ids(talk, request.prefill, state)
             return self._reply(request, talk, ids, state, deadline)
+
+    def first_token(self, request: Request) -> dict[str, float]:
+        """How likely the first token of an answer is: the likeliest with their probability.
+
+        Args:
+            request: a conversation; how tokens are drawn does not matter here.
+
+        Raises:
+            BadInput: the conversation does not fit the model, or the answer has a beginning.
+            RunFailed: the model broke off, or its logits are not finite.
+        """
+        if request.prefill:
+            raise BadInput("The first token of an answer that has begun is not asked for; leave "
+                           "prefill out.")  # fmt: skip
+        with _reported(self.name):
+            talk = conversations.read(self.processor, request.messages)
+            self._room(len(talk.ids), 1)
+            logits = self._run(**self._placed(talk.inputs)).logits[0, -1].float().clone()
+            logits[self._pictures()] = -math.inf
+            chances, tokens = logits.softmax(-1).topk(min(TOLD, len(logits)))
+        if not math.isfinite(float(chances.sum())):
+            raise RunFailed(f"{self.name} gives logits that are not finite.")
+        found: dict[str, float] = {}
+        for token, chance in zip(tokens.tolist(), chances.tolist(), strict=True):
+            text = self.processor.tokenizer.decode([token])
+            found[text] = found.get(text, 0.0) + chance
+        return found
 
     def _ids(self, talk: Conversation, prefill: str, state: State | None) -> list[int]:
         """The tokens that are gone on from."""

@@ -46,6 +46,8 @@ class Asking:
         question: with ``{text}`` in it.
         least: how much of the first token's probability "yes" and "no" must share, where the
             engine tells chances; below it the picture is unscored.
+        words: read the answer's first word even where the engine tells chances; for servers that
+            do not.
 
     Raises:
         BadInput: no concept, or a question without ``{text}``.
@@ -55,6 +57,7 @@ class Asking:
     looked_for: tuple[Concept, ...]
     question: str = QUESTION
     least: float = 0.5
+    words: bool = False
 
     name = "asking"
 
@@ -66,7 +69,7 @@ class Asking:
     @property
     def unit(self) -> str:
         """What its values count."""
-        return "probability" if isinstance(self.engine, TellsChances) else "yes is 1"
+        return "yes is 1" if self._teller is None else "probability"
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -76,7 +79,8 @@ class Asking:
     @property
     def content(self) -> str:
         """Which model is asked what."""
-        return repr((self.engine.name, getattr(self.engine, "content", ""), self.question))
+        engine = (self.engine.name, getattr(self.engine, "content", ""))
+        return repr((*engine, self.question, self.unit))
 
     def score(self, images: Sequence[Image]) -> list[list[Score]]:
         """What the engine answers; unscored where it fails or says neither yes nor no.
@@ -91,12 +95,19 @@ class Asking:
         text = self.question.replace("{text}", concept.text)
         request = Request(messages=(Message(text=text, images=(image,)),), max_tokens=8)
         try:
-            if isinstance(self.engine, TellsChances):
-                return self._likely(concept, self.engine.first_token(request))
+            if self._teller is not None:
+                return self._likely(concept, self._teller.first_token(request))
             answer = continued(self.engine, request).continuations[0].text
         except RunFailed as error:
             return Score.unscored(self.name, concept.id, self.unit, f"no answer: {error}")
         return self._read(concept, answer)
+
+    @property
+    def _teller(self) -> TellsChances | None:
+        """The engine, where its chances are read."""
+        if isinstance(self.engine, TellsChances) and not self.words:
+            return self.engine
+        return None
 
     def _likely(self, concept: Concept, chances: Mapping[str, float]) -> Score:
         yes = sum(p for token, p in chances.items() if _first(token) in YES)
