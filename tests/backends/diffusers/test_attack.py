@@ -116,7 +116,9 @@ def test_the_prompt_itself_is_a_perfect_attack_on_the_plain_model(pipe: Any) -> 
     assert float(victim.against_plain(victim.table[tokens(pipe, "a dog")]).detach()) > 1e-6
 
 
-@pytest.mark.parametrize("rule", ["sld:strong", "ccfg", "perp_neg", "dng", "sega", "presence"])
+@pytest.mark.parametrize(
+    "rule", ["negative_prompt", "sld:strong", "ccfg", "perp_neg", "dng", "sega", "presence"]
+)
 def test_guidance_is_differentiated_through(pipe: Any, shown: Any, rule: str) -> None:
     rows = Victim(pipe, shown).table[tokens(pipe, "a c").expand(2, -1)].requires_grad_()
     with attach(pipe, rule, ["a cat"]):
