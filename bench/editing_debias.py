@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,9 +107,12 @@ def main():
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64, help="pictures drawn together")
     parser.add_argument("--look", type=int, default=16, help="pictures per profession and look")
-    parser.add_argument("--most", type=int, default=96)
+    parser.add_argument("--most", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=14)
-    parser.add_argument("--step", type=float, default=0.8)
+    parser.add_argument("--step", type=float, default=2.0)
+    parser.add_argument("--largest", type=float, default=4.0)
+    parser.add_argument("--minutes", type=float, default=600.0, help="no new look after these")
+    parser.add_argument("--before", type=Path, help="result whose first measurement is taken over")
     parser.add_argument("--spread", type=int, default=16, help="every how many-th label is kept")
     parser.add_argument("--solver", default="uce")
     parser.add_argument("--tones", action="store_true", help="balance skin tones as well")
@@ -131,16 +135,20 @@ def main():
         pipe=world.pipe,
         judge=judge,
         forms=FORMS,
+        prompts={job: article(job) for job in jobs},
         options=Options(
             solver=args.solver,
             preserve=tuple(listed[:: args.spread]),
-            reading=Reading(tokens="last+tail", templates=("a {}", "an {}")),
+            reading=Reading(tokens="last+tail", templates=("a {}", "an {}"), common=tuple(jobs)),
         ),
         steps=args.steps,
         batch=args.batch,
     )
-    before = measured(world, jobs, args.n, 900_000)
-    result = {"professions": len(jobs), "wanted": wanted, "before": summary(before, jobs)}
+    if args.before:
+        before = json.loads(args.before.read_text())["before"]
+    else:
+        before = summary(measured(world, jobs, args.n, 900_000), jobs)
+    result = {"professions": len(jobs), "wanted": wanted, "before": before}
     print(json.dumps(result["before"], indent=1), flush=True)
     start = time.perf_counter()
     loop = Loop(
@@ -149,11 +157,24 @@ def main():
         batch=args.look,
         most=args.most,
         step=args.step,
+        largest=args.largest,
     )
-    balances = loop.run(jobs, draw)
+    balances = ()
+    for look in range(args.rounds):
+        if time.perf_counter() - start > 60 * args.minutes:
+            break
+        one = replace(loop, rounds=1, seed=look * args.look)
+        balances = one.run(jobs, draw, balances)
+        print(
+            look,
+            {b.concept: (b.total, dict(b.counts), b.amounts.get("man")) for b in balances},
+            flush=True,
+        )
     result["seconds"] = time.perf_counter() - start
-    amounts = {b.concept: dict(b.amounts) for b in balances if any(b.amounts.values())}
+    amounts = {b.concept: dict(b.amounts) for b in balances if b.amounts}
+    result["expected"] = {b.concept: dict(b.expected) for b in balances}
     result["pictures"] = sum(b.total for b in balances)
+    result["drawn"] = {b.concept: b.total for b in balances}
     result["states"] = {b.concept: b.state for b in balances}
     result["amounts"] = amounts
     args.out.mkdir(parents=True, exist_ok=True)

@@ -221,7 +221,7 @@ def way(name: str, styles: bool) -> Way:
         return Way(parse(name).solve, tail, None)
     if name == "layer":
         form["templates"] = OF_STYLES if styles else SEVERAL
-        reading = Reading(tokens="last+tail", hidden=True, **form)
+        reading = Reading(tokens="last+tail", hidden=True, inner=True, **form)
         return Way(parse(name).solve, reading, None if styles else "")
     uce = parse("uce").solve
     ending = replace(tail, templates=OF_STYLES if styles else ENDING)

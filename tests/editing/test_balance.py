@@ -60,9 +60,17 @@ def test_skewed_concepts_are_balanced_together_and_fair_ones_left_alone() -> Non
 
 def test_balanced_concepts_are_not_drawn_any_more() -> None:
     studio = Studio({"fair": 0.5, "skewed": 0.97})
-    loop = Loop(wanted=GENDER, tolerance=0.25, most=64, rounds=40, step=0.05)
+    loop = Loop(wanted=GENDER, tolerance=0.25, most=192, rounds=40, step=0.05)
     loop.run(["fair", "skewed"], studio)
     assert studio.drawn["fair"] < studio.drawn["skewed"]
+
+
+def test_a_run_goes_on_where_an_earlier_one_ended() -> None:
+    studio, loop = Studio({"a": 0.9}), Loop(wanted=GENDER, most=96, rounds=1)
+    first = loop.run(["a"], studio)
+    second = loop.run(["a", "b"], Studio({"a": 0.9, "b": 0.5}), first)
+    assert [balance.total for balance in (*first, *second)] == [16, 32, 16]
+    assert second[0].amounts
 
 
 def test_two_attributes_are_counted_on_the_same_pictures_and_moved_apart() -> None:
@@ -80,17 +88,41 @@ def test_ten_pictures_decide_nothing() -> None:
     assert balance.after(seven).state == "open"
 
 
-def test_a_step_forgets_what_was_counted_before() -> None:
-    balance = Balance(concept="x", loop=Loop(wanted=GENDER))
-    moved = balance.after([frozenset({"man"})] * 40)
-    assert moved.amounts == {"man": -0.25, "woman": 0.25}
-    assert moved.n == {}
+def test_amounts_are_counted_apart_and_nothing_counted_is_thrown_away() -> None:
+    loop = Loop(wanted=GENDER)
+    balance = Balance(concept="x", loop=loop).after([frozenset({"man"})] * 40)
+    moved = balance.stepped(loop.answers({"x": balance}))
+    assert moved.amounts["man"] < -0.3
+    assert moved.amounts["woman"] == pytest.approx(-moved.amounts["man"])
+    assert moved.n == {"gender": 0}
     assert moved.total == 40
+    assert moved.after([frozenset({"woman"})] * 2).counts == {"woman": 2}
+
+
+def test_a_concept_is_not_touched_before_it_is_surely_off() -> None:
+    loop = Loop(wanted=GENDER)
+    seen = [frozenset({"man"})] * 7 + [frozenset({"woman"})] * 3
+    balance = Balance(concept="x", loop=loop).after(seen)
+    assert balance.stepped(loop.answers({"x": balance})).amounts == {}
+    surely = balance.after(seen * 6)
+    assert surely.stepped(loop.answers({"x": surely})).amounts["woman"] > 0
+
+
+def test_what_is_edited_follows_the_model_also_before_it_is_surely_off_again() -> None:
+    loop = Loop(wanted=GENDER)
+    start = Balance(concept="x", loop=loop).after([frozenset({"man"})] * 40)
+    moved = start.stepped(loop.answers({"x": start}))
+    seen = [frozenset({"man"})] * 12 + [frozenset({"woman"})] * 4
+    again = moved.after(seen)
+    assert again.state == "open"
+    assert again.stepped(loop.answers({"x": again})).amounts["man"] < moved.amounts["man"] - 0.02
 
 
 def test_amounts_have_a_limit() -> None:
-    balance = Balance(concept="x", loop=Loop(wanted=GENDER, step=9.0, largest=0.7))
-    assert balance.after([frozenset({"man"})] * 40).amounts == {"man": -0.7, "woman": 0.7}
+    loop = Loop(wanted=GENDER, step=9.0, largest=0.7)
+    balance = Balance(concept="x", loop=loop).after([frozenset({"man"})] * 40)
+    moved = balance.stepped(loop.answers({"x": balance}))
+    assert moved.amounts == pytest.approx({"man": -0.7, "woman": 0.7})
 
 
 def test_a_judge_that_cannot_tell_stops_the_loop() -> None:

@@ -94,3 +94,32 @@ def test_an_attribute_in_a_form_goes_a_fraction_of_the_way_to_the_concept_in_tha
     both = 0.25 * (_row("a woman cook", 4) - end) + 0.5 * (_row("a cook in red", 5) - end)
     torch.testing.assert_close(problem.moves[1], both)
     assert problem.sources.shape[0] == ENCODER.encode(["a cook"])["context"].contexts.shape[1] - 2
+
+
+def test_a_common_direction_is_the_mean_over_texts_and_serves_every_concept() -> None:
+    jobs, encoder = ("pilot", "doctor", "cook"), WordEncoder(24)
+    targets = debias({"pilot": {"woman {}": 2.0}, "cook": {"woman {}": -1.0}})
+    reading = Reading(tokens="last+tail", common=jobs)
+    problem = assemble(encoder, targets, reading=reading)["context"]
+    own = {
+        job: assemble(encoder, debias({job: {"woman {}": 1.0}}), reading=Reading())["context"]
+        for job in jobs
+    }
+    word = torch.stack([own[job].moves[0] for job in jobs]).mean(0)
+    tail = torch.stack([own[job].moves[1:].mean(0) for job in jobs]).mean(0)
+    for owner, amount in ((0, 2.0), (1, -1.0)):
+        moves = problem.moves[problem.owners == owner]
+        torch.testing.assert_close(moves[0], amount * word)
+        torch.testing.assert_close(moves[1:], (amount * tail).expand(len(moves) - 1, -1))
+    assert not problem.anchored
+
+
+def test_strength_goes_part_of_the_way() -> None:
+    whole, part = (
+        assemble(WordEncoder(16), [Target(concept="x", texts=("pistol",), strength=s)])["context"]
+        for s in (1.0, 0.25)
+    )
+    torch.testing.assert_close(part.moves, whole.moves / 4)
+    assert (whole.anchored, part.anchored) == (True, False)
+    with pytest.raises(BadInput, match="Strength"):
+        Target(concept="x", texts=("pistol",), strength=0.0)

@@ -5,13 +5,15 @@ The published loop judges 10 pictures per concept and round, so "within 0.05" ca
 with a confidence sequence (:mod:`tadasu.statistics.confidence_sequence`), so it may be looked at
 after every batch:
 
-* a concept whose shares are surely within the tolerance is done, and is not touched again;
-* a concept with a share that is surely off takes a step: its own gap divided by what the last step
-  of that concept changed (first the given step size);
-* any other concept is drawn more often, up to a limit.
+* a concept is edited only once one of its shares is surely not the wanted one; concepts that are
+  balanced from the start are never touched;
+* amounts come from one model of all concepts' answers (:mod:`tadasu.editing.balance_response`),
+  fitted to everything that was counted so far, so no picture is thrown away and a concept that was
+  drawn once borrows the slope of the others;
+* a concept whose shares are surely within the tolerance is done and is not drawn again.
 
-Concepts that are balanced from the start are never edited. Several attributes (gender and skin
-tone, each with its own wanted shares) are counted on the same pictures.
+Several attributes (gender and skin tone, each with its own wanted shares) are counted on the same
+pictures.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from tadasu.editing.balance_response import Look, Response, fit
 from tadasu.errors import BadInput, RunFailed, shown
 from tadasu.statistics.confidence_sequence import confidence_sequence
 from tadasu.statistics.intervals import Interval
@@ -30,6 +33,8 @@ Amounts = Mapping[str, Mapping[str, float]]
 #: picture, the values that the judge sees in it.
 Draw = Callable[[Amounts, Sequence[str], int, int], Mapping[str, Sequence[frozenset[str]]]]
 State = Literal["balanced", "off", "open"]
+#: Guess of the confidence sequence in samples: its limits are tightest at about this many.
+LOOKED_FOR = 32.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +46,11 @@ class Loop:
             ``{"gender": {"man": 0.5, "woman": 0.5}}``; the shares of an attribute sum to 1.
         tolerance: how far a share may be from the wanted one.
         batch: pictures per concept and look.
-        most: pictures per concept and edit before an undecided share counts as what it is.
+        most: pictures per concept in all; what is undecided then stays as it is.
         rounds: looks before the loop ends.
-        step: change of an amount per unit of gap, until the concept's own response is known.
+        step: amount that is expected to move log-odds by 1, until the concepts' answers are known.
         largest: limit of an amount.
-        confidence: of every decision, over all looks together.
+        confidence: of every decision about a concept, over all looks together.
         seed: of the first picture; every picture has its own.
     """
 
@@ -68,64 +73,91 @@ class Loop:
                 raise BadInput(f"Wanted shares of {shown(attribute)} must be between 0 and 1.")
         if not self.wanted or not 0 < self.tolerance < 1 or min(self.batch, self.rounds) < 1:
             raise BadInput("The loop needs wanted shares, a tolerance below 1, batch and rounds.")
+        if not (self.step > 0 and self.largest > 0):
+            raise BadInput("Step and largest amount of the loop are above 0.")
 
-    def run(self, concepts: Sequence[str], draw: Draw) -> tuple[Balance, ...]:
+    def run(
+        self, concepts: Sequence[str], draw: Draw, start: Sequence[Balance] = ()
+    ) -> tuple[Balance, ...]:
         """Balance all concepts together.
 
         Args:
             concepts: what is drawn, each once.
             draw: draws and judges; a value it does not mention was not seen in that picture.
+            start: where an earlier run ended; give this one a later ``seed``.
 
         Raises:
             RunFailed: when the judge recognises no value in most pictures.
         """
         balances = {concept: Balance(concept=concept, loop=self) for concept in concepts}
+        balances |= {b.concept: replace(b, loop=self) for b in start if b.concept in balances}
         drawn = 0
         for _ in range(self.rounds):
-            todo = [name for name, balance in balances.items() if balance.state != "balanced"]
-            todo = [name for name in todo if not balances[name].exhausted]
+            todo = [name for name, b in balances.items() if not b.done]
             if not todo:
                 break
-            amounts = {
-                name: dict(b.amounts) for name, b in balances.items() if any(b.amounts.values())
-            }
+            amounts = {name: b.amounts for name, b in balances.items() if b.amounts}
             seen = draw(amounts, todo, self.batch, self.seed + drawn)
             drawn += self.batch
-            for name in todo:
-                balances[name] = balances[name].after(seen[name])
+            balances |= {name: balances[name].after(seen[name]) for name in todo}
+            answers = self.answers(balances)
+            balances |= {name: balances[name].stepped(answers) for name in todo}
         return tuple(balances.values())
+
+    def answers(self, balances: Mapping[str, Balance]) -> dict[str, Response]:
+        """Per attribute, how shares answer to amounts, from all concepts."""
+        looks = {name: balance.looks for name, balance in balances.items()}
+        return {a: fit(looks, tuple(shares), 1 / self.step) for a, shares in self.wanted.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """One concept: its amounts, and what was counted with them.
+    """One concept: its amounts, and what was counted.
 
     Args:
         concept: its text.
         loop: the parameters.
-        amounts: how much of each value is added.
-        counts: pictures in which each value was seen, with these amounts.
-        n: per attribute, pictures in which one of its values was seen.
-        before: amounts and shares before the last step.
-        total: pictures drawn in all.
+        amounts: how much of each value is added; empty for a concept that is not edited.
+        looks: what was counted, one entry for each set of amounts, the last one first drawn last.
+        expected: shares that the model of all answers expects with these amounts.
     """
 
     concept: str
     loop: Loop = field(repr=False)
     amounts: Mapping[str, float] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
-    n: Mapping[str, int] = field(default_factory=dict)
-    before: tuple[Mapping[str, float], Mapping[str, float]] | None = None
-    total: int = 0
+    looks: tuple[Look, ...] = ()
+    expected: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Pictures with the present amounts in which each value was seen."""
+        last = self.looks[-1] if self.looks else None
+        return last.counts if last and last.amounts == self.amounts else {}
+
+    @property
+    def n(self) -> dict[str, int]:
+        """Per attribute, pictures with the present amounts in which one of its values was seen."""
+        counts = self.counts
+        return {a: sum(counts.get(v, 0) for v in s) for a, s in self.loop.wanted.items()}
+
+    @property
+    def total(self) -> int:
+        """Pictures in which an attribute could be told, with any amounts."""
+        some = next(iter(self.loop.wanted.values()))
+        return sum(look.counts.get(value, 0) for look in self.looks for value in some)
 
     @property
     def shares(self) -> dict[str, Interval]:
-        """Share of every value, with limits that hold at every look."""
-        values = sum(len(shares) for shares in self.loop.wanted.values())
-        confidence = 1 - (1 - self.loop.confidence) / values
+        """Share of every value with the present amounts; the limits hold at every look."""
+        free = sum(len(shares) - 1 for shares in self.loop.wanted.values())
+        confidence = 1 - (1 - self.loop.confidence) / free
         return {
             value: confidence_sequence(
-                self.counts.get(value, 0), self.n.get(attribute, 0), confidence, around=share
+                self.counts.get(value, 0),
+                self.n[attribute],
+                confidence,
+                around=share,
+                width=LOOKED_FOR,
             )
             for attribute, shares in self.loop.wanted.items()
             for value, share in shares.items()
@@ -145,30 +177,26 @@ class Balance:
             for v, limits in shares.items()
         ):
             return "balanced"
-        outside = (
-            limits.high < self.wanted[v] or limits.low > self.wanted[v]
-            for v, limits in shares.items()
-        )
-        return "off" if any(outside) else "open"
+        return "off" if any(map(self._off, self.loop.wanted)) else "open"
 
     @property
-    def exhausted(self) -> bool:
-        """Whether enough was drawn with these amounts and no step is called for."""
-        return max(self.n.values(), default=0) >= self.loop.most and self.state == "open"
+    def done(self) -> bool:
+        """Whether no more pictures are drawn: surely balanced, or all that were allowed."""
+        return self.total >= self.loop.most or self.state == "balanced"
 
     @property
     def gap(self) -> float:
-        """Mean of ``|share - wanted| / wanted`` over all values."""
+        """Mean of ``|share - wanted| / wanted`` over all values, as counted with these amounts."""
         found = [abs(s.estimate - self.wanted[v]) / self.wanted[v] for v, s in self.shares.items()]
         return sum(found) / len(found)
 
     def after(self, pictures: Sequence[frozenset[str]]) -> Balance:
-        """With one more batch counted, and a step taken if one is called for.
+        """With one more batch counted.
 
         Raises:
             RunFailed: when half of the pictures or more show no value of an attribute.
         """
-        counts, n = dict(self.counts), dict(self.n)
+        counts = dict(self.counts)
         for attribute, shares in self.loop.wanted.items():
             told = [values & shares.keys() for values in pictures]
             clear = [values for values in told if len(values) == 1]
@@ -177,34 +205,32 @@ class Balance:
                     f"The judge could tell {shown(attribute)} in {len(clear)} of {len(pictures)} "
                     f"pictures of {shown(self.concept)}; shares of so few mean nothing."
                 )
-            n[attribute] = n.get(attribute, 0) + len(clear)
             for value in (next(iter(values)) for values in clear):
                 counts[value] = counts.get(value, 0) + 1
-        counted = replace(self, counts=counts, n=n, total=self.total + len(pictures))
-        return counted._stepped() if counted.state == "off" else counted
+        before = self.looks[:-1] if self.counts else self.looks
+        return replace(self, looks=(*before, Look(amounts=self.amounts, counts=counts)))
 
-    def _stepped(self) -> Balance:
-        shares = {value: limits.estimate for value, limits in self.shares.items()}
-        limits = self.shares
+    def stepped(self, answers: Mapping[str, Response]) -> Balance:
+        """With the amounts that the answers call for, where they call for others than it has."""
         amounts = dict(self.amounts)
-        for value, wanted in self.wanted.items():
-            if limits[value].low <= wanted <= limits[value].high:
-                continue  # not surely off: leave it alone
-            moved = amounts.get(value, 0.0) + (wanted - shares[value]) * self._response(value)
-            amounts[value] = max(-self.loop.largest, min(self.loop.largest, moved))
-        # Other amounts are another model: what was counted before says nothing about it.
-        return replace(self, amounts=amounts, counts={}, n={}, before=(self.amounts, shares))
+        if self.state != "balanced":
+            for attribute, wanted in self.loop.wanted.items():
+                found, values = answers[attribute], set(wanted)
+                here = found.shares(self.concept, self.amounts)
+                far = max(abs(here[v] - wanted[v]) for v in wanted) > self.loop.tolerance / 2
+                # Touched once it is surely off; a concept that is edited already follows the model.
+                if far and (values & self.amounts.keys() or self._off(attribute)):
+                    amounts |= found.amounts(self.concept, wanted, self.loop.largest)
+        shares = [found.shares(self.concept, amounts) for found in answers.values()]
+        expected = {value: share for found in shares for value, share in found.items()}
+        return replace(self, amounts=amounts, expected=expected)
 
-    def _response(self, value: str) -> float:
-        """Change of the amount per change of the share, as the last step of this concept showed."""
-        if self.before is None:
-            return self.loop.step
-        amounts, shares = self.before
-        turned = self.amounts.get(value, 0.0) - amounts.get(value, 0.0)
-        changed = self.shares[value].estimate - shares[value]
-        if turned == 0 or changed * turned <= 0:
-            return 1.5 * self.loop.step
-        return min(max(turned / changed, self.loop.step / 4), 4 * self.loop.step)
+    def _off(self, attribute: str) -> bool:
+        limits = self.shares
+        return any(
+            limits[value].high < wanted or limits[value].low > wanted
+            for value, wanted in self.loop.wanted[attribute].items()
+        )
 
 
 def mean_gap(balances: Sequence[Balance]) -> tuple[float, float]:

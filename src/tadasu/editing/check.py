@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import layer_norm
 
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.edit import Map
@@ -96,8 +97,11 @@ def residuals(edit: Map, problem: Problem) -> dict[str, float]:
     for number, concept in enumerate(problem.concepts):
         own = problem.owners == number
         plain = edit.map_for(_only(number, problem)) if isinstance(edit, GatedMap) else edit
-        left = problem.moves[own] - plain.delta(problem.sources[own])
-        result[concept] = float(left.norm() / problem.moves[own].norm().clamp_min(1e-300))
+        here, there = problem.sources[own], problem.targets[own]
+        after = here + plain.delta(here)
+        if isinstance(edit, LayerMap):  # the encoder normalises its rows before anything reads them
+            here, there, after = map(normalised, (here, there, after))
+        result[concept] = float((there - after).norm() / (there - here).norm().clamp_min(1e-300))
     return result
 
 
@@ -110,7 +114,10 @@ def movement(
     result = {}
     for text, rows in contexts.items():
         exact = rows.to(torch.float64)
-        moved = edit.apply(exact[None])[0] - exact
+        after = edit.apply(exact[None])[0]
+        if isinstance(edit, LayerMap):
+            exact, after = normalised(exact), normalised(after)
+        moved = after - exact
         result[text] = _length(moved, gram) / max(_length(exact, gram), 1e-300)
     return result
 
@@ -127,6 +134,11 @@ def condition(edit: ContextMap) -> float:
     inside = basis.T @ basis + (basis.T @ edit.A) @ (edit.B.T @ basis)
     sizes = torch.linalg.svdvals(inside)
     return float(sizes[0] / sizes[-1]) if float(sizes[-1]) > 0 else float("inf")
+
+
+def normalised(rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+    """Rows as the text encoder's last normalisation leaves them, before its scale and shift."""
+    return layer_norm(rows, rows.shape[-1:])
 
 
 def _only(concept: int, problem: Problem) -> Tensor:

@@ -27,7 +27,8 @@ from tadasu.records import Json
 #: Directions of the context that one name takes up in a linear map.
 DIRECTIONS_PER_NAME = 16
 Tokens = Literal["last", "last+tail", "all", "eot"]
-#: Per kind of concept the rows that are edited.
+#: Per kind of concept the rows that are edited. ``layer`` takes the name's first words as well,
+#: because its gates can leave them alone where they stand in other texts.
 KINDS: MappingProxyType[str, Tokens] = MappingProxyType(
     {
         # A text encoder that reads from left to right carries a thing on its own word and behind.

@@ -87,7 +87,7 @@ class LayerMap:
         return moved
 
     def neurons(
-        self, sharpness: float = 64.0
+        self, sharpness: float = 256.0
     ) -> tuple[Float[Tensor, "neurons width"], Tensor, Float[Tensor, "width neurons"]]:
         """The feed-forward block: weights in, biases, weights out.
 
@@ -100,7 +100,8 @@ class LayerMap:
         """
         scale = sharpness / (self.open - self.shut)
         into = (self.filters * scale).T
-        weights = torch.cat([into, into])
-        biases = -torch.cat([self.shut * scale, self.open * scale])
-        out = torch.cat([self.moves, -self.moves]).T / sharpness
+        # The two neurons of a gate stand side by side, so that no layer boundary parts them.
+        weights = torch.stack([into, into], 1).flatten(0, 1)
+        biases = -torch.stack([self.shut * scale, self.open * scale], 1).flatten()
+        out = torch.stack([self.moves, -self.moves], 1).flatten(0, 1).T / sharpness
         return weights, biases, out

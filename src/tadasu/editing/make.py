@@ -280,7 +280,9 @@ def from_recipe(
         BadInput: when the model has another text encoder, unless ``force`` is given.
     """
     made, model = edit.recipe, model_of(pipe)
-    reading = Reading(**{**made["reading"], "templates": tuple(made["reading"]["templates"])})
+    read = made["reading"]
+    listed = {name: tuple(read[name]) for name in ("templates", "common") if name in read}
+    reading = Reading(**{**read, **listed})
     encoder = model.encoder(sequence_length=made["sequence_length"], hidden=reading.hidden)
     edit.check_encoder(encoder.fingerprint, force=force)
     options = Options(preserve=tuple(made["preserve"]), reading=reading)

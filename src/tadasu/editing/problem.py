@@ -44,7 +44,9 @@ class Problem:
         others: whole contexts of the empty prompt, preserved texts and captions; the gate's
             negatives.
         source_names: which name each row is of, an index into ``name_owners``.
-        source_offsets: how far each row is behind the name's last word; 0 is that word.
+        source_offsets: how far each row is behind the name's last word; 0 is that word, below 0
+            are the name's words before it.
+        anchored: whether every row goes all the way to a text, instead of a fraction of a way.
     """
 
     sources: Float[Tensor, "edits width"]
@@ -64,6 +66,7 @@ class Problem:
     source_offsets: Int[Tensor, " edits"]
     prior: Moment | None = None
     gram: Float[Tensor, "width width"] | None = None
+    anchored: bool = True
 
     @property
     def width(self) -> int:
@@ -87,6 +90,12 @@ class Reading:
         templates: sentences each name is put into, ``{}`` marks the place.
         hidden: rows of the text encoder's last layer before they are normalised, for solvers that
             write into the encoder instead of the denoiser.
+        inner: also the words of a name before its last one ("face with symbols on mouth"), for
+            solvers that can leave alone what stands in other texts as well.
+        common: texts over which the direction of every attribute form is averaged, for example all
+            professions that are balanced together; empty for each concept's own direction. What
+            they share takes one direction of the map instead of one for each concept, and a form
+            that does little in one concept's sentence acts there as in the others.
     """
 
     tokens: Mode = "last+tail"
@@ -94,6 +103,8 @@ class Reading:
     empty: Empty = "eot"
     templates: tuple[str, ...] = PLAIN
     hidden: bool = False
+    inner: bool = False
+    common: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse templates without a place for the name."""
@@ -179,9 +190,31 @@ def _all_texts(targets: Sequence[Target], reading: Reading, kept: Kept) -> list[
     names = [text for target in targets for text in (*target.texts, target.anchor or "")]
     forms = [(form, t) for target in targets for form in target.attributes for t in target.texts]
     names += [form.replace("{}", text) for form, text in forms]
+    formed = {form for target in targets for form in target.attributes if "{}" in form}
+    if formed:
+        names += [t for text in reading.common for t in (text, *_in_forms(text, sorted(formed)))]
     names += kept.texts
     sentences = [form for t in reading.templates for form in (t, head(t))]
-    return ["", *(filled(form, name) for form in sentences for name in names), *kept.captions]
+    before = [before_name(t) for t in reading.templates] if reading.inner else []
+    return [
+        "",
+        *before,
+        *(filled(form, name) for form in sentences for name in names),
+        *kept.captions,
+    ]
+
+
+def _in_forms(text: str, forms: Sequence[str]) -> list[str]:
+    return [form.replace("{}", text) for form in forms]
+
+
+def before_name(template: str) -> str:
+    """What stands before the name.
+
+    >>> before_name("a picture of a {} on white")
+    'a picture of a'
+    """
+    return template.partition("{}")[0].strip()
 
 
 class _Layout:
@@ -192,6 +225,7 @@ class _Layout:
     ) -> None:
         self.encoded, self.index, self.reading, self.kept = encoded, index, reading, kept
         self.means: dict[str, Tensor] = {}
+        self.shared: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
 
     def problem(
         self, targets: Sequence[Target], *, prior: Moment | None, gram: Tensor | None
@@ -209,9 +243,9 @@ class _Layout:
                 "give a name in a language that it was trained on."
             )
         sentences = [(k, t) for k in range(len(names)) for t in self.reading.templates]
-        moved = [self._moved(targets[names[k][0]], names[k][1], t) for k, t in sentences]
+        moved = [self._part(targets[names[k][0]], names[k][1], t) for k, t in sentences]
         owner = torch.tensor([names[k][0] for k, _ in sentences])
-        lengths = torch.tensor([here.shape[0] for here, _ in moved])
+        lengths = torch.tensor([here.shape[0] for here, _, _ in moved])
         owners = owner.repeat_interleave(lengths)
         if 0 in lengths:
             raise BadInput("This model's tokenizer cannot read an anchor; give another one.")
@@ -225,8 +259,8 @@ class _Layout:
         harmless = [c for c in self.kept.captions if not any(s in plain(c) for s in spoken)]
         others = ["", *(filled(t, text) for t, text in kept), *harmless]
         return Problem(
-            sources=torch.cat([here for here, _ in moved]),
-            targets=torch.cat([there for _, there in moved]),
+            sources=torch.cat([here for here, _, _ in moved]),
+            targets=torch.cat([there for _, there, _ in moved]),
             owners=owners,
             concepts=tuple(target.concept for target in targets),
             weights=weight[owners],
@@ -235,13 +269,14 @@ class _Layout:
             empty=self.encoded.contexts[self.index[""]].to(torch.float64),
             prior=prior,
             gram=gram,
+            anchored=all(not t.attributes and t.strength == 1 for t in targets),
             words=torch.stack([self.encoded.rows(*place, "last")[0] for place in places]),
             seen=self.encoded.contexts[[text for text, _ in places]],
             seen_names=torch.tensor([k for k, _ in sentences]),
             name_owners=torch.tensor([owner for owner, _ in names]),
             others=self.encoded.contexts[[self.index[text] for text in others]],
             source_names=torch.tensor([k for k, _ in sentences]).repeat_interleave(lengths),
-            source_offsets=torch.cat([torch.arange(int(length)) for length in lengths]),
+            source_offsets=torch.cat([offsets for _, _, offsets in moved]),
         )
 
     def _readable(self, text: str) -> bool:
@@ -271,6 +306,49 @@ class _Layout:
         rest = self._rows(template, text, self.reading.tokens)[along.shape[0] :]
         return torch.cat([along, rest])
 
+    def _direction(self, text: str, form: str, template: str) -> Tensor:
+        """From each row of a text to the same row of the text in a form, or what texts share."""
+        if not self.reading.common:
+            return self._in_form(text, form, template) - self._rows(
+                template, text, self.reading.tokens
+            )
+        rows = self._rows(template, text, self.reading.tokens).shape[0]
+        word, tail = self._shared(form, template)
+        return torch.cat([word, tail.expand(rows - 1, -1)])
+
+    def _shared(self, form: str, template: str) -> tuple[Tensor, Tensor]:
+        """Mean direction of the last word's row, and of the rows after it."""
+        key = (form, template)
+        if key not in self.shared:
+            found = [
+                self._in_form(t, form, template) - self._rows(template, t, self.reading.tokens)
+                for t in filter(self._readable, self.reading.common)
+            ]
+            word = torch.stack([rows[:1] for rows in found]).mean(0)
+            after = [rows[1:].mean(0, keepdim=True) for rows in found if len(rows) > 1]
+            self.shared[key] = (word, torch.stack(after).mean(0) if after else word)
+        return self.shared[key]
+
+    def _part(self, target: Target, text: str, template: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, where they go, and how far each is behind the name's last word."""
+        here, there = self._moved(target, text, template)
+        offsets = torch.arange(here.shape[0])
+        if self.reading.inner and not target.attributes and len(here):
+            inner, before = self._inner(text, template)
+            here, there = torch.cat([here, inner]), torch.cat([there, there[:1].expand_as(inner)])
+            offsets = torch.cat([offsets, before])
+        return here, here + target.strength * (there - here), offsets
+
+    def _inner(self, text: str, template: str) -> tuple[Tensor, Tensor]:
+        """Rows of the name's words before its last one, and how far before it they are."""
+        sentence, (where, *_) = self._place(template, text)
+        ahead = before_name(template)
+        (prefix, *_) = self.encoded.spans[self.index[ahead]]
+        first = prefix.last + 1 if ahead else where.first
+        rows = torch.arange(first, max(where.last, first))
+        found = self.encoded.contexts[sentence, where.start + rows]
+        return found.to(torch.float64), rows - where.last
+
     def _moved(self, target: Target, text: str, template: str) -> tuple[Tensor, Tensor]:
         if target.attributes:
             return self._shifted(target, text, template)
@@ -299,8 +377,7 @@ class _Layout:
         there = here.clone()
         for attribute, amount in target.attributes.items():
             if "{}" in attribute:
-                step = amount * (self._in_form(text, attribute, template) - here)
-                there += step
+                there += amount * self._direction(text, attribute, template)
                 continue
             # The 2023 code scales by the length of each layer's output, which no shared map can;
             # here by the length of the context row.

@@ -13,6 +13,7 @@ _NOT_SOLVERS = frozenset(
     {
         "artefact",
         "balance",
+        "balance_response",
         "check",
         "choice",
         "context_map",

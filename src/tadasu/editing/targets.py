@@ -41,6 +41,7 @@ class Target:
             such as ``woman {}`` is a fraction of the way to the concept in that form (1 is the
             whole way); a plain word is a fraction of the concept row's own length.
         weight: how much this concept counts against the others; 1 is the usual.
+        strength: how much of the way its rows go, above 0; 1 is the whole way.
     """
 
     concept: str
@@ -48,6 +49,7 @@ class Target:
     anchor: str | None = ""
     attributes: Mapping[str, float] = field(default_factory=dict)
     weight: float = 1.0
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse targets that say nothing or contradict themselves."""
@@ -63,6 +65,11 @@ class Target:
             )
         if not self.weight > 0:
             raise BadInput(f"Weight of {shown(self.concept)} must be above 0; given {self.weight}.")
+        if not 0 < self.strength <= 1:
+            raise BadInput(
+                f"Strength of {shown(self.concept)} is above 0 and at most 1; "
+                f"given {self.strength}."
+            )
 
 
 def erase(concepts: Iterable[str | Named], anchor: str | None = "") -> tuple[Target, ...]:

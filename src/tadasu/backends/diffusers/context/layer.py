@@ -68,7 +68,7 @@ def add(pipe: Any, name: str, edit: LayerMap) -> None:
             f"The edit's layer map has width {edit.width}, the text encoder "
             f"{config.hidden_size}. It was made for another text encoder."
         )
-    room = config.intermediate_size
+    room = config.intermediate_size // 2 * 2  # a gate's two neurons stay together
     weights, biases, out = edit.neurons()
     made = [
         _layer(last, weights[i : i + room], biases[i : i + room], out[:, i : i + room])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +27,7 @@ class PipelineDraw:
         pipe: the model; it is left as it was.
         judge: sees attribute values in pictures.
         template: sentence that every concept is drawn in.
+        prompts: sentences of concepts that need another one, such as ``an artist``.
         forms: per attribute value the text that stands for it, such as ``woman {}``; the value
             itself where none is given.
         guidance_scale: of classifier-free guidance; None is the pipeline's own.
@@ -38,6 +39,7 @@ class PipelineDraw:
     pipe: Any
     judge: Judge
     template: str = "a {}"
+    prompts: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, str] = field(default_factory=dict)
     guidance_scale: float | None = None
     options: Options = field(default_factory=Options)
@@ -49,8 +51,10 @@ class PipelineDraw:
     ) -> Mapping[str, Sequence[frozenset[str]]]:
         """Draw ``n`` pictures of each concept; picture i of every concept has seed ``seed + i``."""
         edit = self.edit(amounts, concepts) if amounts else None
+        asked = [(concept, seed + i) for concept in concepts for i in range(n)]
         with applied(self.pipe, edit.maps) if edit else nullcontext():
-            return {concept: self._judged(concept, n, seed) for concept in concepts}
+            seen = [values for some in _parts(asked, self.batch) for values in self._judged(some)]
+        return {c: seen[k * n : (k + 1) * n] for k, c in enumerate(concepts)}
 
     def edit(self, amounts: Amounts, concepts: Sequence[str] = ()) -> Edit:
         """The edit that these amounts make; the other concepts are preserved."""
@@ -63,18 +67,16 @@ class PipelineDraw:
         }
         return debias(self.pipe, formed, options=replace(self.options, preserve=kept))
 
-    def _judged(self, concept: str, n: int, seed: int) -> list[frozenset[str]]:
-        prompt = self.template.replace("{}", concept)
-        scale = {} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}
-        seen: list[frozenset[str]] = []
-        for start in range(0, n, self.batch):
-            seeds = range(seed + start, seed + min(start + self.batch, n))
-            generators = [torch.Generator().manual_seed(each) for each in seeds]
-            made = self.pipe(
-                [prompt] * len(generators),
-                num_inference_steps=self.steps,
-                generator=generators,
-                **scale,
-            )
-            seen += self.judge(made.images)
-        return seen
+    def _judged(self, asked: Sequence[tuple[str, int]]) -> Sequence[frozenset[str]]:
+        made = self.pipe(
+            [self.prompts.get(c, self.template.replace("{}", c)) for c, _ in asked],
+            num_inference_steps=self.steps,
+            generator=[torch.Generator().manual_seed(seed) for _, seed in asked],
+            **({} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}),
+        )
+        return self.judge(made.images)
+
+
+def _parts(asked: Sequence[tuple[str, int]], size: int) -> Iterator[Sequence[tuple[str, int]]]:
+    for start in range(0, len(asked), size):
+        yield asked[start : start + size]
