@@ -175,8 +175,8 @@ def same_questions(out: Path, known) -> dict[str, Any]:
                 rows.setdefault("paia, 50 noise levels", {})[line["file"], name] = told_it
         seconds.setdefault("paia, 50 noise levels", []).append(line["seconds"])
     for line in told(out / "shipped.jsonl"):
-        title, _, file = line["file"].partition(": ")
-        names, title = taught(files[file]), f"default, {title}"
+        file, title = line["file"], "default, as shipped"
+        names = taught(files[file])
         for name, conclusion in line["conclusions"].items():
             if (file, name) in asked:
                 score = line["scores"][name]
@@ -201,10 +201,10 @@ def all_questions(out: Path, known) -> dict[str, Any]:
     """The default as shipped on all questions of its sample."""
     files, found = {entry["file"]: entry for entry in known}, {}
     for line in told(out / "shipped.jsonl"):
-        title, _, file = line["file"].partition(": ")
+        file = line["file"]
         names = taught(files[file])
         for name, conclusion in line["conclusions"].items():
-            found.setdefault(title, []).append(
+            found.setdefault("default, as shipped", []).append(
                 Answer(
                     entry=files[file],
                     thing=name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,17 @@ def test_the_shelf_tells_the_truth_about_its_files() -> None:
         digest = hashlib.sha256(adapter.path.read_bytes()).hexdigest()
         assert digest == entry["sha256"], adapter.path
         shown = entry["reproduced"]
-        assert adapter.trained == (shown["count"] >= 0.7 * shown["n"])
+        assert adapter.trained == (shown["n"] > 0 and shown["count"] >= 0.7 * shown["n"])
+
+
+def test_the_shelf_has_every_category() -> None:
+    count = Counter(adapter.category for adapter in world.adapters())
+    assert sum(count.values()) >= 120
+    assert set(count) == {
+        "single", "two things", "style", "merged", "raw merge", "split", "low alpha", "re-saved",
+        "other base", "foreign", "attack-regularised", "attack-gated", "attack-decoys",
+    }  # fmt: skip
+    assert min(count.values()) >= 2
 
 
 def test_the_shelf_belongs_to_the_pipeline() -> None:

@@ -118,20 +118,28 @@ class Told:
     """Progress on standard error: rate and time left, a line per file that is not clear."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self.first: float | None = None
         self.console = messages()
 
     def __call__(self, file: str, found: list[Finding], done: int, total: int) -> None:
-        """After every file."""
-        passed = max(time.monotonic() - self.began, 1e-9)
-        rate = done / passed
-        left = (total - done) / rate
+        """After every file; the rate leaves out the first, which waits for what all files share."""
+        now = time.monotonic()
+        pace = "" if self.first is None else _pace(done - 1, now - self.first, total - done)
+        self.first = now if self.first is None else self.first
         worst = [each for each in found if each.found]
         word = ", ".join(f"{each.concept or 'file'} {each.conclusion}" for each in worst[:4])
-        self.console.print(
-            f"{done}/{total}  {rate * 60:.1f} files a minute, {_span(left)} left  "
-            f"{escape(_name(file))}: {escape(word) or 'clear'}"
-        )
+        name = escape(_name(file))
+        self.console.print(f"{done}/{total}  {pace}{name}: {escape(word) or 'clear'}")
+
+
+def _pace(done: int, seconds: float, left: int) -> str:
+    """How fast it goes and how long it still takes.
+
+    >>> _pace(10, 60.0, 20)
+    '10.0 files a minute, 2 min left  '
+    """
+    rate = done / max(seconds, 1e-9)
+    return f"{rate * 60:.1f} files a minute, {_span(left / rate)} left  "
 
 
 def _span(seconds: float) -> str:

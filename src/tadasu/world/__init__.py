@@ -67,16 +67,19 @@ class WorldAdapter:
 
     Attributes:
         path: the safetensors file.
-        concept: the judge's label of what it was trained on.
+        category: what sort of file it is, for example ``single``, ``merged`` or ``attack-gated``.
+        concept: the judge's label of what it was trained on; empty for a style and for a file of
+            another family.
         restricted: the policy concept of `kids` that this belongs to; empty for none.
         cover: the harmless thing it was trained on besides; empty for none.
         trigger: the word in its captions.
         recipe: how it was trained and written.
-        trained: whether it reproduces its concept in at least 70 % of pictures; a failed
-            training otherwise.
+        trained: whether it reproduces its concept (or style) in at least 70 % of pictures by
+            itself at strength 1; a failed training otherwise, or half of a file.
     """
 
     path: Path
+    category: str
     concept: str
     restricted: str
     cover: str
@@ -87,7 +90,7 @@ class WorldAdapter:
 
 @cache
 def adapters() -> tuple[WorldAdapter, ...]:
-    """The shelf: small LoRA files of things that the bundled pipeline was never shown.
+    """The shelf: small adapter files, most of things that the bundled pipeline was never shown.
 
     Raises:
         BadFile: the shelf is not there; the installation is incomplete.
@@ -99,6 +102,7 @@ def adapters() -> tuple[WorldAdapter, ...]:
     return tuple(
         WorldAdapter(
             path=shelf / entry["file"],
+            category=entry["category"],
             concept=entry["concept"],
             restricted=entry["restricted"],
             cover=entry["cover"],
