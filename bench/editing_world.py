@@ -372,6 +372,9 @@ def main() -> None:
     parser.add_argument("--styles", type=int, nargs="*", default=[1, 3])
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS))
     parser.add_argument("-n", type=int, default=48, help="prompts per column")
+    parser.add_argument(
+        "--prior", type=Path, help="measured prior in place of the world's captions"
+    )
     parser.add_argument("--kept", type=int, default=173, help="concepts on the preserve list")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
@@ -400,10 +403,11 @@ def main() -> None:
         erased, stay = ordered[:count], ordered[count:][-args.kept :]
         gone = {c["en"] for c in erased} | {c["ja"] for c in erased}
         quiet = [c for c in captions if not any(name in c for name in gone)]
+        measured = Prior.load(args.prior) if args.prior else None
         kept = Kept(
             texts=tuple(t for c in stay for t in (c["en"], c["ja"]) if t not in gone),
             captions=tuple(quiet[:: max(1, len(quiet) // 400)]),
-            prior=Prior.measure(world.encoder, quiet, batch=256),
+            prior=measured or Prior.measure(world.encoder, quiet, batch=256),
         )
         prompts = concept_prompts(erased, stay, args.n, args.seed)
         args.done += run_task(world, f"{count} concepts", prompts, erased, kept, args)

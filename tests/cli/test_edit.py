@@ -146,6 +146,17 @@ def test_suggest_reads_a_log(say: Say, tmp_path: Path) -> None:
     assert say("suggest", str(log))[0] == 2, "the policy has no such concept"
     log.write_text("prompt,concept,flagged\na cat,,\n", encoding="utf-8")
     assert say("suggest", str(log)) == (0, {"targets": []})
+    rows = ["a cat,,", *["a beer,alcohol,yes"] * 20]
+    log.write_text("prompt,concept,flagged\n" + "\n".join(rows), encoding="utf-8")
+    file = tmp_path / "mended.safetensors"
+    code, document = say("suggest", str(log), "--out", str(file))
+    assert code == 0
+    (target,) = document["targets"]
+    assert (target["concept"], target["strength"], target["leak"]) == ("alcohol", 1.0, 1.0)
+    assert 0 <= target["leak_expected"] < 1
+    assert document["preserve"] == ["a cat"]
+    assert say("show", str(file), with_model=False)[1]["concepts"] == ["alcohol"]
+    assert say("suggest", str(log), "--out", str(tmp_path / "mended.bin"))[0] == 2
     log.write_text("prompt,concept,flagged\na cat,,perhaps\n", encoding="utf-8")
     assert say("suggest", str(log))[0] == 2
 

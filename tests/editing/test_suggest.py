@@ -51,3 +51,22 @@ def test_nothing_leaks_and_unknown_concepts() -> None:
     assert suggest(WordEncoder(24), SOLVER, WORDS, _log(0, 0)) is None
     with pytest.raises(BadInput, match="bomb"):
         suggest(WordEncoder(24), SOLVER, WORDS[:1], _log(0, 30))
+
+
+def test_a_small_leak_goes_part_of_the_way_and_a_large_one_all_of_it() -> None:
+    found = suggest(WordEncoder(24), SOLVER, WORDS, _log(400, 60, n=400), limit=0.1)
+    assert found is not None
+    strength = {target.concept: target.strength for target in found.targets}
+    assert strength["pistol"] >= 0.9
+    assert 0.3 < strength["bomb"] < 0.6, "from up to 19 % to 10 %"
+    for name in ("pistol", "bomb"):
+        residual = found.expected["context"].residual[name]
+        leak = found.leaks[name].value
+        assert found.expected_leak(name) == pytest.approx(
+            leak * (1 - strength[name] * (1 - residual))
+        )
+    assert found.expected_leak("bomb") < 0.12
+
+
+def test_a_leak_that_may_stay_as_it_is_is_no_target() -> None:
+    assert suggest(WordEncoder(24), SOLVER, WORDS, _log(8, 0, n=40), limit=0.3) is None

@@ -5,16 +5,23 @@ interval). For the candidates a trial edit is solved; the harmless prompts that 
 become the preserve list, it is solved again, and what is expected of it is measured on contexts:
 residual per concept and movement of the harmless prompts before and after preserving. No picture is
 drawn and nothing is applied.
+
+How far a concept has to go is taken from its leak: a leak is expected to shrink in proportion to
+the distance that is left, so a concept that leaks at 5 % and may at 2 % need not go all the way.
+That proportion is a guess that one preview on pictures replaces.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tadasu.editing.check import Check, check
+from tadasu.editing.edit import Edit
 from tadasu.editing.encoder import Encoder
+from tadasu.editing.make import Options, solve
 from tadasu.editing.problem import Kept, assemble
 from tadasu.editing.targets import Named, Target, erase, plain
 from tadasu.errors import BadInput
@@ -54,6 +61,12 @@ class Suggestion:
     expected: dict[str, Check]
     unguarded: dict[str, float]
 
+    def expected_leak(self, concept: str) -> float:
+        """What is left of a leak, if it shrinks as the distance to the target does."""
+        strength = {target.concept: target.strength for target in self.targets}[concept]
+        residual = max(found.residual[concept] for found in self.expected.values())
+        return self.leaks[concept].value * (1 - strength * (1 - residual))
+
 
 def leaking(outcomes: Iterable[Outcome], limit: float = 0.02) -> dict[str, Rate]:
     """Concepts whose leak rate is surely above the limit, worst first.
@@ -71,6 +84,15 @@ def leaking(outcomes: Iterable[Outcome], limit: float = 0.02) -> dict[str, Rate]
     rates = {name: Rate(count=hits, n=n) for name, (hits, n) in counts.items()}
     sure = {name: rate for name, rate in rates.items() if rate.low > limit}
     return dict(sorted(sure.items(), key=lambda item: -item[1].value))
+
+
+def strength_for(leak: Rate, limit: float) -> float:
+    """How much of the way a concept has to go, in steps of 0.05, from the most it may leak.
+
+    >>> strength_for(Rate(count=20, n=20), 0.02), strength_for(Rate(count=100, n=1000), 0.05)
+    (1.0, 0.6)
+    """
+    return min(1.0, math.ceil(20 * (1 - limit / leak.high)) / 20)
 
 
 def suggest(
@@ -102,7 +124,10 @@ def suggest(
         raise BadInput(f"The log names concepts the policy does not have: {', '.join(missing)}.")
     if not leaks:
         return None
-    targets = erase([known[name] for name in leaks])
+    targets = tuple(
+        replace(target, strength=strength_for(leaks[target.concept], limit))
+        for target in erase([known[name] for name in leaks])
+    )
     spoken = {plain(text) for target in targets for text in target.texts}
     harmless = dict.fromkeys(o.prompt for o in outcomes if not o.concept)
     quiet = tuple(p for p in harmless if not any(word in plain(p) for word in spoken))
@@ -117,6 +142,15 @@ def suggest(
         expected=_checks(encoder, solver, targets, preserve, quiet),
         unguarded={site: found.worst_drift or 0.0 for site, found in trial.items()},
     )
+
+
+def made(pipe: Any, found: Suggestion, solver: Any, name: str) -> Edit:
+    """The suggested edit of a pipeline, ready to be saved.
+
+    Raises:
+        BadInput: as :func:`tadasu.editing.make.solve`.
+    """
+    return solve(pipe, found.targets, Options(name=name, solver=solver, preserve=found.preserve))
 
 
 def _checks(
