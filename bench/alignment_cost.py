@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--model", default="world", help="world, small, or a folder")
     parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--only", choices=("candidates", "cost"))
+    parser.add_argument("--traffic", nargs="*", default=TRAFFIC, choices=TRAFFIC)
     parser.add_argument("--level", default="auto", choices=("auto", "shallow", "deep"))
     parser.add_argument("--out")
     given = parser.parse_args()
@@ -194,7 +195,7 @@ def main() -> None:
                 engine, policy="kids", level=given.level, max_tokens=MAX_TOKENS,
                 evaluators=Evaluators(answers=check),
             )  # fmt: skip
-            for name in TRAFFIC:
+            for name in given.traffic:
                 found[name] = cost(vlm, engine, questions(name, given.questions))
                 print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
     print(json.dumps(found, indent=1))

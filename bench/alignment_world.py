@@ -125,11 +125,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=None, help="questions a suite")
     parser.add_argument("--missed", type=float, default=0.1, help="what eta calibrated promises")
     parser.add_argument("--systems", nargs="*", help="only these, after plain")
+    parser.add_argument("--suites", nargs="*", default=list(world_suites()), help="only these")
     args = parser.parse_args()
     began = time.process_time()
     every = systems(args.missed)
     chosen = [e for e in every if not args.systems or e.name in ("plain", *args.systems)]
-    suites = [each.take(args.n) for each in world_suites().values()]
+    suites = [world_suites()[name].take(args.n) for name in args.suites]
 
     def told(what: str, done: int, total: int) -> None:
         if done % 100 == 0:

@@ -96,6 +96,19 @@ def test_bundled_scores_run() -> None:
     assert json.loads(done.stdout)["certified"] is True
 
 
+def test_bundled_answers_run() -> None:
+    """The gate of answers alone can be certified; a promise nobody can keep is said to be one."""
+    done = RUN.invoke(app, ["align", "world", "--gate", "post_only", "--missed", "0.1", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["certified"] is True
+    assert found["missed"]["value"] <= 0.1
+    assert set(found["thresholds"]) == {"answer"}
+    done = RUN.invoke(app, ["align", "world", "--missed", "0.001"])
+    assert done.exit_code == 1
+    assert "Nothing can be certified" in done.stdout
+
+
 @pytest.mark.parametrize("value", ["0", "1", "-0.2"])
 def test_limits_out_of_range(value: str, tmp_path: Path) -> None:
     done = RUN.invoke(app, ["align", table(tmp_path / "t.csv"), "--missed", value])

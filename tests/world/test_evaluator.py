@@ -36,6 +36,8 @@ def test_it_tells_the_worlds_answers_apart() -> None:
 
 def test_its_card_says_what_was_measured() -> None:
     card = json.loads((world.folder("evaluator") / "evaluator.json").read_text(encoding="utf-8"))
-    for row in card["measured"].values():
+    rows = [row for row in card["measured"].values() if "auroc" in row]
+    assert len(rows) == 4
+    for row in rows:
         assert 0.5 < row["low"] <= row["auroc"] <= row["high"] <= 1
     assert card["measured"]["unseen things, seen wordings"]["auroc"] >= 0.97

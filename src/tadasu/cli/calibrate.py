@@ -48,8 +48,8 @@ class CorrectionChoice(StrEnum):
 Table = Annotated[
     str,
     typer.Argument(
-        help="CSV, JSON lines or Parquet with one labelled item a row (detector: world is "
-        "bundled).",
+        help="CSV, JSON lines or Parquet with one labelled item a row; world for the bundled "
+        "models' scores.",
         show_default=False,
     ),
 ]
@@ -98,7 +98,7 @@ def align(
     The promise is about the gate's decision, not about each score. Exit code 1 when nothing can
     be certified.
 
-    Example: tadasu calibrate align scores.csv --gate and --missed 0.1
+    Example: tadasu calibrate align world --gate and --missed 0.1
     """
     seen = {} if gate is GateChoice.POST_ONLY else {image: "above"}
     wish = Wish(
@@ -107,7 +107,7 @@ def align(
         missed=missed, false_alarms=false_alarms, confidence=confidence,
         correction=correction, seed=seed,
     )  # fmt: skip
-    _calibrate(_rows(table), wish, page, json_output)
+    _calibrate(_rows(_bundled(table, "alignment-scores.csv")), wish, page, json_output)
 
 
 @app.command("detector")
@@ -134,7 +134,7 @@ def detector(
         flags={score: flags.value}, label=label, missed=missed, false_alarms=false_alarms,
         confidence=confidence, correction=correction, seed=seed,
     )  # fmt: skip
-    _calibrate(_rows(_bundled(table)), wish, page, json_output)
+    _calibrate(_rows(_bundled(table, "detector-scores.csv")), wish, page, json_output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,13 +198,13 @@ def _calibrate(
     raise typer.Exit(int(found.thresholds is None))
 
 
-def _bundled(given: str) -> str:
+def _bundled(given: str, file: str) -> str:
     """The bundled table for ``world``, else what was given."""
     if given != "world":
         return given
     from tadasu import world
 
-    return str(Path(world.__file__).parent / "suites" / "alignment" / "detector-scores.csv")
+    return str(Path(world.__file__).parent / "suites" / "alignment" / file)
 
 
 def _rows(given: str) -> list[dict[str, Any]]:
