@@ -136,6 +136,7 @@ def main():
         judge=judge,
         forms=FORMS,
         prompts={job: article(job) for job in jobs},
+        held=tuple(jobs),
         options=Options(
             solver=args.solver,
             preserve=tuple(listed[:: args.spread]),

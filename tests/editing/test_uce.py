@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tadasu.editing.prior import Prior
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
-from tadasu.editing.targets import erase
+from tadasu.editing.targets import debias, erase
 from tadasu.editing.uce import UnifiedConceptEditing, condensed, fewer, leading, moved_share
 from tadasu.editing.words import LENGTH, WordEncoder
 from tadasu.errors import BadInput
@@ -187,3 +187,13 @@ def test_parameters_without_meaning_are_refused() -> None:
         UnifiedConceptEditing(erase_scale=0.0)
     with pytest.raises(BadInput, match="empty_prompt"):
         UnifiedConceptEditing(empty_prompt="no")
+
+
+def test_a_concept_that_is_moved_by_nothing_stays_while_its_neighbour_moves() -> None:
+    encoder, solver = WordEncoder(48), UnifiedConceptEditing()
+    forms = {"pilot": {"woman {}": 1.0}, "cook": {"woman {}": 0.0}}
+    problem = assemble(encoder, debias(forms), reading=solver.reading)["context"]
+    edit = solver.solve(problem)
+    moved = [edit.delta(problem.sources[problem.owners == k]).norm() for k in (0, 1)]
+    assert float(moved[0] / problem.moves.norm()) > 0.8
+    assert float(moved[1] / moved[0]) < 0.02

@@ -37,11 +37,12 @@ def test_pictures_depend_on_amounts_and_seed_and_the_pipeline_is_left_alone(
     assert judge.pictures[7] == judge.pictures[0]
 
 
-def test_concepts_without_amounts_are_preserved(families: dict[str, Any]) -> None:
-    draw = PipelineDraw(pipe=families["sd"], judge=Bright())
+def test_concepts_without_amounts_are_moved_by_nothing(families: dict[str, Any]) -> None:
+    draw = PipelineDraw(pipe=families["sd"], judge=Bright(), held=("dog",))
     edit = draw.edit({"pistol": {"toy": 0.2}}, ["pistol", "cat"])
-    assert edit.recipe["preserve"] == ["cat"]
-    assert edit.concepts == ("pistol",)
+    assert edit.recipe["preserve"] == []
+    moved = {target["concept"]: target["attributes"] for target in edit.recipe["targets"]}
+    assert moved == {"dog": {"toy": 0.0}, "pistol": {"toy": 0.2}, "cat": {"toy": 0.0}}
 
 
 def test_the_loop_runs_on_a_pipeline(families: dict[str, Any]) -> None:

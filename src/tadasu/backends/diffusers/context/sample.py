@@ -31,7 +31,8 @@ class PipelineDraw:
         forms: per attribute value the text that stands for it, such as ``woman {}``; the value
             itself where none is given.
         guidance_scale: of classifier-free guidance; None is the pipeline's own.
-        options: how the edit is solved; concepts without amounts join its preserve list.
+        held: concepts that stay where they are as long as they have no amounts, drawn or not.
+        options: how the edit is solved.
         steps: denoising steps.
         batch: pictures drawn together.
     """
@@ -42,6 +43,7 @@ class PipelineDraw:
     prompts: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, str] = field(default_factory=dict)
     guidance_scale: float | None = None
+    held: tuple[str, ...] = ()
     options: Options = field(default_factory=Options)
     steps: int = 20
     batch: int = 16
@@ -57,13 +59,19 @@ class PipelineDraw:
         return {c: seen[k * n : (k + 1) * n] for k, c in enumerate(concepts)}
 
     def edit(self, amounts: Amounts, concepts: Sequence[str] = ()) -> Edit:
-        """The edit that these amounts make; the other concepts are preserved."""
-        others = tuple(c for c in concepts if c not in amounts)
-        kept = tuple(dict.fromkeys((*self.options.preserve, *others)))
-        kept = tuple(text for text in kept if text not in amounts)
+        """The edit that these amounts make; the other and the held concepts stay where they are.
+
+        They are moved by nothing instead of preserved: a row of the edit is met as closely as the
+        solver can, a preserved text only as one of many, and neighbours of what is edited would
+        drift with every change of its amounts.
+        """
+        values = {value for given in amounts.values() for value in given}
+        still = dict.fromkeys((*self.held, *concepts))
+        every = {concept: dict.fromkeys(values, 0.0) for concept in still} | dict(amounts)
+        kept = tuple(text for text in self.options.preserve if text not in every)
         formed = {
             concept: {self.forms.get(value, value): amount for value, amount in given.items()}
-            for concept, given in amounts.items()
+            for concept, given in every.items()
         }
         return debias(self.pipe, formed, options=replace(self.options, preserve=kept))
 
