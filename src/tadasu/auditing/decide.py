@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -188,9 +189,9 @@ class Paia:
         """
         if not evidence.irrelevant:
             raise BadInput("The preset paia needs pictures of irrelevant concepts.")
-        ordinary = np.concatenate(list(evidence.irrelevant.values()))
-        forest = IsolationForest.fit(
-            ordinary, trees=self.trees, contamination=self.contamination, seed=self.seed
+        ordinary = np.concatenate(list(evidence.irrelevant.values())).astype(np.float64)
+        forest = _fitted(
+            ordinary.tobytes(), ordinary.shape, self.trees, self.contamination, self.seed
         )
         flagged = forest.anomalies(evidence.target)
         interval = confidence_sequence(int(flagged.sum()), len(flagged))
@@ -206,6 +207,15 @@ class Paia:
         """Never: the published reading looks at all pictures."""
         del decision
         return False
+
+
+@lru_cache(maxsize=2)
+def _fitted(
+    ordinary: bytes, shape: tuple[int, ...], trees: int, contamination: float, seed: int
+) -> IsolationForest:
+    """A file's forest, grown once for all concepts that it is asked about."""
+    table = np.frombuffer(ordinary, dtype=np.float64).reshape(shape)
+    return IsolationForest.fit(table, trees=trees, contamination=contamination, seed=seed)
 
 
 PRESETS: Mapping[str, Decider] = {"calibrated": Calibrated(), "paia": Paia()}

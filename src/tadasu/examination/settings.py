@@ -13,7 +13,7 @@ from tadasu.auditing.probe import Plan
 from tadasu.errors import BadInput, UnknownName
 
 #: Noise levels of the default; measured in docs/auditing/measured.md.
-TIMES = (0.1, 0.3)
+TIMES = (0.3,)
 
 
 @dataclass(frozen=True, kw_only=True)
