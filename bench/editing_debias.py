@@ -113,8 +113,8 @@ def main():
     parser.add_argument("--largest", type=float, default=4.0)
     parser.add_argument("--minutes", type=float, default=600.0, help="no new look after these")
     parser.add_argument("--before", type=Path, help="result whose first measurement is taken over")
-    parser.add_argument("--spread", type=int, default=16, help="every how many-th label is kept")
-    parser.add_argument("--solver", default="uce")
+    parser.add_argument("--spread", type=int, default=1, help="every how many-th label is kept")
+    parser.add_argument("--solver", default="layer")
     parser.add_argument("--tones", action="store_true", help="balance skin tones as well")
     args = parser.parse_args()
     world = World(args.pipeline, args.judge, args.steps, args.batch)
@@ -140,7 +140,12 @@ def main():
         options=Options(
             solver=args.solver,
             preserve=tuple(listed[:: args.spread]),
-            reading=Reading(tokens="last+tail", templates=("a {}", "an {}"), common=tuple(jobs)),
+            reading=Reading(
+                tokens="last+tail",
+                hidden=args.solver == "layer",
+                templates=("a {}", "an {}"),
+                common=tuple(jobs),
+            ),
         ),
         steps=args.steps,
         batch=args.batch,

@@ -20,7 +20,6 @@ from tadasu.errors import UnknownName
         (Setting(names=200, width=768, kept=False, layered=True), "uce"),
         (Setting(names=1, width=768, kept=True, run_time=True), "conditional"),
         (Setting(names=1, width=768, kept=False, run_time=True), "uce"),
-        (Setting(names=200, width=256, kept=True, layered=True, amounts=True), "uce"),
     ],
 )
 def test_solver_for_every_setting(setting: Setting, solver: str) -> None:

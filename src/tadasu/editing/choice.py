@@ -8,7 +8,6 @@ asked for                        solver           because
 an edit attached at run time     ``conditional``  prompts without its concepts stay as they are
 few names, written into a file   ``uce``          one linear map; also as a LoRA, every family
 many names, written into a file  ``layer``        gates: a narrow model has no room for more
-amounts of an attribute          ``uce``          a shift by a fraction is what a linear map is
 ===============================  ===============  =============================================
 
 Few is one name for every 16 directions of the context: 16 names at width 256, 48 at 768, 128 at
@@ -52,7 +51,6 @@ class Setting:
         run_time: the edit will be attached to a pipeline, not written into a file.
         kept: whether texts are known for which gates have to stay shut.
         layered: whether the text encoder takes one more layer.
-        amounts: whether concepts gain attributes instead of going away.
     """
 
     names: int
@@ -60,7 +58,6 @@ class Setting:
     run_time: bool = False
     kept: bool = False
     layered: bool = False
-    amounts: bool = False
 
     @property
     def room(self) -> int:
@@ -98,8 +95,6 @@ def choose(given: Setting) -> Choice:
     'conditional'
     """
     size = f"{given.names} names, contexts {given.width} wide"
-    if given.amounts:
-        return Choice(solver="uce", reason="amounts of an attribute are a linear shift")
     if given.run_time and given.kept:
         return Choice(
             solver="conditional",

@@ -196,7 +196,6 @@ def chosen(model: Model, targets: Sequence[Target], options: Options) -> Choice:
             run_time=options.run_time,
             kept=bool(options.preserve or options.captions),
             layered=model.layered(),
-            amounts=any(target.attributes for target in targets),
         )
     )
 
