@@ -103,6 +103,18 @@ def test_the_map_adds_up_the_parts_of_one_attention(tmp_path: Path, own: bank.Ba
     assert "rgba(var(--forget)" in page
 
 
+def test_a_gated_file_is_told_in_both_languages(tmp_path: Path, own: bank.Bank) -> None:
+    says = "It changes predictions 300 times as much under made-up words."
+    gate = Evidence(stage="decoys", says=says, score=300.0, unit="times the empty text")
+    finding = Finding(
+        file="a", concept="sake", conclusion="absent", stage="probe", evidence=(gate,)
+    )
+    report.write(tmp_path / "report.html", [finding], own, {})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert says in page
+    assert "300 倍" in page
+
+
 def test_a_clean_audit_says_so(tmp_path: Path, own: bank.Bank) -> None:
     report.write(tmp_path / "r.html", findings()[:1], own, {})
     page = (tmp_path / "r.html").read_text(encoding="utf-8")

@@ -377,7 +377,9 @@ class Examiner:
         decision, strength = decided
         evidence.append(_probed(decision))
         layers: Mapping[str, float] = {}
-        if decision.conclusion != "absent" and self.settings.cascade is not None:
+        gated = any(each.stage == "decoys" for each in signals.about)
+        # The map is of the empty text, under which a gated file does nothing of what it does.
+        if decision.conclusion != "absent" and self.settings.cascade is not None and not gated:
             layers = self.gradients.layers(
                 [each.updates for each in adapters], self.denoiser.parameter, name
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tadasu.auditing.bank import Bank
-from tadasu.auditing.findings import Finding, blood_test
+from tadasu.auditing.findings import Evidence, Finding, blood_test
 from tadasu.records import Json
 
 if TYPE_CHECKING:
@@ -94,9 +94,22 @@ def _japanese(finding: Finding) -> str:
     return f"検査できませんでした。{finding.reason}"
 
 
-def _notes(findings: Sequence[Finding]) -> list[str]:
+def _notes(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    """What is true of the whole file, in both languages."""
     whole = ("read", "text_encoder", "decoys")
-    return [each.says for finding in findings for each in finding.evidence if each.stage in whole]
+    return [
+        (each.says, _gated(each) if each.stage == "decoys" else each.says)
+        for finding in findings
+        for each in finding.evidence
+        if each.stage in whole
+    ]
+
+
+def _gated(evidence: Evidence) -> str:
+    return (
+        f"意味のない言葉を与えると、言葉なしのときの {evidence.score or 0:.0f} 倍も予測を変えます。"
+        "合言葉を待つファイルのような動きです。画像はその言葉とともに調べました。"
+    )
 
 
 def _grouped(layers: Mapping[str, float]) -> dict[str, float]:
