@@ -55,8 +55,8 @@ class PipelineDenoiser:
         if self.family.name not in KNOWN:
             raise BadInput(
                 f"Audits by reference pictures know {', '.join(KNOWN)}; this is a "
-                f"{self.family.name} pipeline, whose files cannot be probed yet. 'tadasu known add' "
-                "makes an index of known files of any family."
+                f"{self.family.name} pipeline, whose files cannot be probed yet. "
+                "'tadasu known add' makes an index of known files of any family."
             )
         self.network: Any = getattr(pipe, self.family.denoiser)
         first = next(self.network.parameters())
