@@ -228,7 +228,8 @@ def prior(
     texts = lines(captions)[:limit]
     encoder = model_of(_model(model)).encoder()
     began = time.perf_counter()
-    measured = Prior.measure(encoder, texts)
+    with messages().status(f"Reading {len(texts):,} captions"):
+        measured = Prior.measure(encoder, texts)
     seconds = time.perf_counter() - began
     file = out / file_name(measured.fingerprint) if out.is_dir() else out
     measured.save(file)

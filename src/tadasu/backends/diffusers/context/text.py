@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,18 +69,19 @@ class PipelineEncoder:
         where = {"device": pipe._execution_device, "num_images_per_prompt": 1}
         plain = {"do_classifier_free_guidance": False}
         pooled: Tensor | None = None
-        if self._family == "sd":
-            context = pipe.encode_prompt(texts, **where, **plain)[0]
-        elif self._family == "xl":
-            context, _, pooled, _ = pipe.encode_prompt(texts, **where, **plain)
-        elif self._family == "sd3":
-            context, _, pooled, _ = pipe.encode_prompt(
-                texts, None, None, max_sequence_length=self._length, **where, **plain
-            )
-        else:
-            context, pooled, _ = pipe.encode_prompt(
-                texts, None, max_sequence_length=self._length, **where
-            )
+        with _quietly():
+            if self._family == "sd":
+                context = pipe.encode_prompt(texts, **where, **plain)[0]
+            elif self._family == "xl":
+                context, _, pooled, _ = pipe.encode_prompt(texts, **where, **plain)
+            elif self._family == "sd3":
+                context, _, pooled, _ = pipe.encode_prompt(
+                    texts, None, None, max_sequence_length=self._length, **where, **plain
+                )
+            else:
+                context, pooled, _ = pipe.encode_prompt(
+                    texts, None, max_sequence_length=self._length, **where
+                )
         return _plain(context), None if pooled is None else _plain(pooled)
 
     def _spans(self, texts: list[str]) -> tuple[tuple[Span, ...], ...]:
@@ -197,6 +199,19 @@ def _word_spans(
     if tokenizer.unk_token_id not in (tokenizer.eos_token_id, tokenizer.pad_token_id):
         marks["unknown"] = tokenizer.unk_token_id
     return [span(i, m, **marks) for i, m in zip(found.input_ids, found.attention_mask, strict=True)]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Long texts are cut as in generation, without diffusers printing what it cut off of each."""
+    import diffusers.utils.logging as log
+
+    level = log.get_verbosity()
+    log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
 
 
 def _plain(contexts: Tensor) -> Tensor:
