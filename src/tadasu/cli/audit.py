@@ -80,7 +80,7 @@ def audit(
     found = list(
         audit(
             paths,
-            base=_base(base),
+            base=base,
             bank=where,
             policy=policy,
             concepts=concepts or (),
@@ -156,14 +156,6 @@ def _span(seconds: float) -> str:
 
 def _name(file: str) -> str:
     return file if file.isprintable() else shown(file, 300)
-
-
-def _base(ref: str) -> str:
-    if ref != "world":
-        return ref
-    from tadasu import world
-
-    return str(world.folder("pipeline"))
 
 
 def _bank(base: str) -> Path:

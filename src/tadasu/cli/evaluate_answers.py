@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from tadasu.cli.output import messages, print_json, results
 from tadasu.errors import BadInput
 
 if TYPE_CHECKING:
+    from tadasu.alignment.engine import Engine
     from tadasu.evaluation.vision_run import Answering, AnswerJudge, Judged
     from tadasu.evaluation.vision_suites import Question, VisionSuite
     from tadasu.records import Json
@@ -87,6 +89,7 @@ def answers(
     from tadasu.cli.evaluate import watched
     from tadasu.evaluation.vision_run import ask, markdown, measured
     from tadasu.evaluation.vision_suites import find
+    from tadasu.evaluation.written import write
 
     chosen = [find(each, world_suites()).take(n) for each in suites]
     judges = _judges(chosen, judge)
@@ -107,8 +110,8 @@ def answers(
         "cells": [cell.as_json() for cell in cells],
     }
     text = json.dumps(document, ensure_ascii=False, indent=1)
-    (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    (out / "report.md").write_text(markdown(cells), encoding="utf-8")
+    write(out / "report.json", text + "\n")
+    write(out / "report.md", markdown(cells))
     if json_output:
         print_json(document)
     else:
@@ -128,6 +131,13 @@ class Around:
     max_tokens: int
     seed: int
 
+    @cached_property
+    def engine(self) -> Engine:
+        """The model, loaded once for all systems."""
+        from tadasu.backends import aligners
+
+        return aligners.engine(self.model)
+
     def system(self, name: SystemChoice) -> Answering:
         """One system, loaded.
 
@@ -141,16 +151,18 @@ class Around:
         from tadasu.evaluation.vision_run import plain, through
 
         if name is SystemChoice.PLAIN:
-            return plain(aligners.engine(self.model), max_tokens=self.max_tokens)
+            return plain(self.engine, max_tokens=self.max_tokens)
         presets = {SystemChoice.ETA: PresetChoice.ETA, SystemChoice.ECSO: PresetChoice.ECSO}
         preset = presets.get(name, PresetChoice.DEFAULT)
         level = LevelChoice.AUTO if name in presets else LevelChoice(name.value)
+        found = aligners.beside(self.model)
         given = Evaluators(
-            answers=self.evaluator, images=self.clip,
+            answers=self.evaluator or found.get("evaluator"),
+            images=self.clip or found.get("clip"),
             answer_threshold=None if preset is PresetChoice.ETA else self.threshold,
         )  # fmt: skip
         aligned = Aligned(
-            self.model,
+            self.engine,
             policy=self.policy,
             method=method(preset, level, GateChoice.POST_ONLY),
             evaluators=published(self.model, given) if preset is PresetChoice.ETA else given,

@@ -134,11 +134,7 @@ def _model(detector: str, given: Sequence[str]) -> str:
             ref = text
         elif name == detector:
             ref = own
-    if ref != "world":
-        return ref
-    from tadasu import world
-
-    return str(world.folder(detector))
+    return ref
 
 
 def _concepts(detector: str, policy: Policy) -> tuple[Concept, ...]:
