@@ -113,6 +113,7 @@ def candidates(
         draft = engine.generate(Request(messages=messages, max_tokens=8))
 
         def ask(n: int, seed: int, resume: Any, messages: Any = messages) -> Any:
+            """One request for ``n`` candidates of the next sentence."""
             return engine.generate(
                 Request(
                     messages=messages, prefill="As an AI assistant,", n=n, until=until,

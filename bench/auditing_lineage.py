@@ -58,6 +58,7 @@ Pairs = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def rank_cut(pairs: Pairs, adapter: Adapter, share: float) -> dict[str, tuple[Tensor, Tensor]]:
+    """Keep the leading share of each update's rank."""
     found = {}
     for name, (up, down) in pairs.items():
         rank = min(adapter.updates[name].rank or up.shape[1], up.shape[1])
@@ -67,6 +68,7 @@ def rank_cut(pairs: Pairs, adapter: Adapter, share: float) -> dict[str, tuple[Te
 
 
 def kohya(pairs: Pairs, shapes: Mapping[str, tuple[int, ...]], kind: torch.dtype) -> dict[str, Any]:
+    """The update under kohya's names, in another number format."""
     tensors = {}
     for name, (up, down) in pairs.items():
         part, _, rest = name.partition(".")
@@ -83,6 +85,7 @@ def scaled(pairs: Pairs, by: float) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def merged(one: Pairs, other: Pairs, weights: tuple[float, float]) -> dict[str, Any]:
+    """Two updates added with weights, as one file of the joined rank."""
     found = scaled(one, weights[0])
     for name, (up, down) in scaled(other, weights[1]).items():
         if name in found:
@@ -127,6 +130,7 @@ def looked_up(index: Index, found: Sketch, name: str, limits: Thresholds) -> tup
 def measure(
     paths: list[Path], base: Base, work: Path, limits: Thresholds, kinds: Mapping[str, str]
 ) -> dict[str, Any]:
+    """Change every file in every way and look each result up among all known ones."""
     adapters = {path.stem: read(path, base) for path in paths}
     sketches = {name: sketch(adapter, base) for name, adapter in adapters.items()}
     names = list(adapters)
@@ -202,6 +206,7 @@ def strangers(
     limits: Thresholds,
     kinds: Mapping[str, str],
 ) -> dict[str, Any]:
+    """How often a file is taken for another that has nothing to do with it."""
     units = torch.stack([found.unit() for found in sketches.values()])
     table = units @ units.T
     upper = table[*torch.triu_indices(len(names), len(names), 1)]
@@ -272,6 +277,7 @@ def rate(found: Mapping[str, Any]) -> str:
 
 
 def page(result: Mapping[str, Any]) -> str:
+    """The figures as Markdown."""
     lines = [
         f"{result['files']} files of the shelf; Wilson 95 % intervals.",
         "",
@@ -302,6 +308,7 @@ def page(result: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
+    """Measure the shelf and write ``lineage.json`` and ``lineage.md``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--shelf", type=Path)
     parser.add_argument("--out", type=Path)

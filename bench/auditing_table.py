@@ -99,6 +99,7 @@ def figures(some: list[Answer]) -> dict[str, Any]:
 
 
 def ranked(scores, labels) -> dict[str, Any]:
+    """Area under the curve and true positives at 1 % false ones; empty with too few."""
     if min(sum(labels), len(labels) - sum(labels)) < 2:
         return {}
     area, point = auroc(scores, labels), tpr_at_fpr(scores, labels, 0.01)

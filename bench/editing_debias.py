@@ -85,6 +85,7 @@ def gap_of(seen, kinds):
 
 
 def summary(found, jobs):
+    """Gaps of both attributes, how often the profession is named, and shares by profession."""
     genders, tones, right = found
     quality = Rate(count=int(right.sum()), n=right.size)
     return {
@@ -98,6 +99,7 @@ def summary(found, jobs):
 
 
 def main():
+    """Measure, run the loop, measure again; the result is written after each part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", type=Path, default=bundled.folder("pipeline"))
     parser.add_argument("--judge", type=Path, default=bundled.folder("judge"))

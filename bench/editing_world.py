@@ -85,6 +85,7 @@ def concept_prompts(erased: list[dict], kept: list[dict], n: int, seed: int) -> 
 
 
 def style_prompts(gone: list[str], stay: list[str], concepts: list[dict], n: int) -> list[Prompt]:
+    """Prompts that name an erased or a retained style."""
     prompts = []
     for kind, styles in (("erased", gone), ("retained", stay)):
         for k in range(n):
@@ -104,6 +105,7 @@ class Remembering:
         self.fingerprint = self.encoder.fingerprint
 
     def hidden(self, texts: Any) -> Encoded:
+        """Last-layer rows of texts, each encoded once."""
         new = [text for text in dict.fromkeys(texts) if text not in self.known]
         if new:
             found = self.encoder.encode(new)["layer"]
@@ -168,6 +170,7 @@ class World:
 
     @torch.no_grad()
     def draw(self, prompts: list[Prompt]) -> np.ndarray:
+        """Pictures of prompts from their seeds, values 0 to 1."""
         pictures = []
         for i in range(0, len(prompts), self.batch):
             some = prompts[i : i + self.batch]
@@ -276,6 +279,7 @@ def solve(name: str, world: World, erased: list[dict], kept: Kept, *, styles: bo
 
 
 def measure(world: World, prompts: list[Prompt], plain: np.ndarray | None) -> tuple[dict, Any]:
+    """One row of the table: shares by kind of prompt, and the distance to the plain pictures."""
     pictures = world.draw(prompts)
     scores = world.scores(pictures)
     row: dict[str, Any] = {}
@@ -302,6 +306,7 @@ def show(cell: dict) -> str:
 
 
 def table(results: list[dict]) -> str:
+    """All rows as Markdown."""
     lines = [
         "| task | system | form | erased % ↓ | retained % ↑ | Japanese leak % ↓ "
         "| distance ↓ | harmonic ↑ | seconds |",
@@ -332,6 +337,7 @@ def write(results: list[dict], out: Path) -> None:
 def run_task(
     world: World, task: str, prompts: list[Prompt], erased: list[dict], kept: Kept, args: Any
 ) -> list[dict]:
+    """Every system on one task; a solver that fails is a row that says so."""
     rows, plain = [], None
     for name in ["none", *(s for s in args.systems if s != "none")]:
         start = time.perf_counter()
@@ -363,6 +369,7 @@ def run_task(
 
 
 def main() -> None:
+    """Run the tasks of the command line; results are written after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", type=Path, default=bundled.folder("pipeline"))
     parser.add_argument("--judge", type=Path, default=bundled.folder("judge"))

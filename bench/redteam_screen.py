@@ -63,6 +63,7 @@ def shown(rate: Rate) -> str:
 
 
 def main() -> None:
+    """Ask every restricted prompt under every evasion and print what passes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--captions", type=Path, help="CSV with a column prompt")
     parser.add_argument("--policy", default="kids")

@@ -138,6 +138,7 @@ def cell(rate: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """Attack every system with every attack; the table grows cell by cell."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--n", type=int, default=40)
     parser.add_argument("--steps", type=int, default=12)
