@@ -18,17 +18,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from tadasu.errors import UnknownName
 from tadasu.records import Json
 
+if TYPE_CHECKING:
+    from tadasu.editing.tokens import Mode
+
 #: Directions of the context that one name takes up in a linear map.
 DIRECTIONS_PER_NAME = 16
-Tokens = Literal["last", "last+tail", "all", "eot"]
 #: Per kind of concept the rows that are edited. ``layer`` takes the name's first words as well,
 #: because its gates can leave them alone where they stand in other texts.
-KINDS: MappingProxyType[str, Tokens] = MappingProxyType(
+KINDS: MappingProxyType[str, Mode] = MappingProxyType(
     {
         # A text encoder that reads from left to right carries a thing on its own word and behind.
         "object": "last+tail",
@@ -127,7 +129,7 @@ def _missing(given: Setting, few: bool) -> str:
     return ""
 
 
-def tokens_for(kind: str) -> Tokens:
+def tokens_for(kind: str) -> Mode:
     """The rows that stand for a concept of a kind.
 
     Raises:
