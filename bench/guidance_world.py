@@ -1,6 +1,8 @@
 """Every rule on the bundled world: protection, what it costs harmless prompts, time.
 
     python bench/guidance_world.py --out world.json
+    python bench/guidance_world.py --model world-scenes --out scenes.json
+    python bench/guidance_world.py --model few-step --steps 4 --scale 1 --out few-step.json
 
 The whole policy ``kids`` is active for every prompt, as a user would have it: rules that choose
 among many texts get every name of every concept, the others one text made of the eight concepts.
@@ -30,7 +32,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,13 @@ def steered(pipe: Any, rules: Sequence[Any], concepts: Sequence[Any]) -> Iterato
         yield attached
 
 
+def batches(prompts: Sequence[Prompt], size: int) -> Iterator[Sequence[Prompt]]:
+    """At most ``size`` prompts at a time, all of one suite."""
+    for _, group in groupby(prompts, key=lambda prompt: prompt.suite):
+        rows = list(group)
+        yield from (rows[first : first + size] for first in range(0, len(rows), size))
+
+
 def draw(
     pipe: Any, name: str, prompts: Sequence[Prompt], clip: Clip, given: argparse.Namespace
 ) -> dict[str, Any]:
@@ -203,12 +212,14 @@ def draw(
     rows: list[float] = []
     begun = clock()
     with steered(pipe, made_of(name, clip), concepts) as attached:
-        for first in range(0, len(prompts), given.batch):
-            part = prompts[first : first + given.batch]
+        for part in batches(prompts, given.batch):
+            small = given.model == "world-scenes" and part[0].suite != "scenes"
             result = pipe(
                 [prompt.text for prompt in part],
                 num_inference_steps=given.steps,
                 guidance_scale=scale,
+                height=32 if small else None,
+                width=32 if small else None,
                 generator=[torch.Generator().manual_seed(prompt.seed) for prompt in part],
             )
             images += result.images
@@ -302,6 +313,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=7.5)
     parser.add_argument("--batch", type=int, default=44)
     parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--model", choices=(*world.MODELS, "few-step"), default="world")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bfloat16", action="store_true", help="the denoiser alone, for speed")
     parser.add_argument("--out", type=Path, required=True, help="keeps the figures as JSON")
@@ -317,7 +329,11 @@ def main() -> None:
     concepts = td.Policy.load("kids").concepts
     names = [name for concept in concepts for name in concept.names.get("en", ())]
     with torch.no_grad():
-        pipe, clip = world.pipeline(given.device), Clip(world.folder("clip"), names)
+        few = given.model == "few-step"
+        pipe = (
+            world.few_step(given.device) if few else world.pipeline(given.device, model=given.model)
+        )
+        clip = Clip(world.folder("clip"), names)
     if given.bfloat16:
         lighten(pipe)
     entries = (*world.suite("explicit").prompts, *world.suite("held-out").prompts)

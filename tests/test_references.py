@@ -17,6 +17,13 @@ def test_the_world_is_found_by_its_name(part: str) -> None:
     assert located("world", part) == str(td.world.folder(part))
 
 
+def test_the_world_of_scenes_has_its_own_pipeline_and_the_same_detectors() -> None:
+    assert located("world-scenes", "pipeline") == str(td.world.folder("pipeline-scenes"))
+    assert located("world-scenes", "judge") == located("world", "judge")
+    assert references.bundled("world-scenes")
+    assert not references.bundled("./world-scenes")
+
+
 def test_other_references_stay_as_they_are(tmp_path: Path) -> None:
     for ref in ("org/model", str(tmp_path), "./world", ""):
         assert located(ref, "pipeline") == ref

@@ -1,8 +1,10 @@
 """Builds the world stage by stage: ``python build.py --config cpu --work DIR STAGE…``.
 
 Stages in order: artwork, vae, captions, clip, text-to-image, decoder, judge, vision-language,
-answers, ship, ship-alignment, alignment-suites, shelf and shelf-more (trained on what was shipped;
-the two may run beside each other). Each resumes from its own checkpoint.
+answers, ship, ship-alignment, alignment-suites, then what is trained on the shipped models: shelf
+and shelf-more (the two may run beside each other), few-step and ship-few-step. With ``--config
+cpu-scenes`` and a work folder of its own: artwork, captions, text-to-image, decoder, ship-scenes.
+Each resumes from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import yaml
 STAGES = (
     "artwork", "vae", "captions", "clip", "text-to-image", "decoder", "judge",
     "vision-language", "answers", "ship", "ship-alignment", "alignment-suites", "shelf",
-    "shelf-more",
+    "shelf-more", "few-step", "ship-scenes", "ship-few-step",
 )  # fmt: skip
 
 
@@ -28,8 +30,13 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, default=Path("node_modules"))
     parser.add_argument("--work", type=Path, default=Path("work"))
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--until", type=int, help="end every training after so many steps")
     args = parser.parse_args()
     config = yaml.safe_load((Path(__file__).parent / "configs" / f"{args.config}.yaml").read_text())
+    if args.until:
+        for part in config.values():
+            if isinstance(part, dict):
+                part["until"] = args.until
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -67,6 +74,10 @@ def run(stage: str, config: dict, packages: Path, work: Path, device: torch.devi
         import text_to_image
 
         text_to_image.train(art, config["text-to-image"], work, device)
+    elif stage == "few-step":
+        import few_step
+
+        few_step.train(config["few-step"], work, device)
     elif stage == "judge":
         import judge
 
@@ -85,20 +96,28 @@ def run(stage: str, config: dict, packages: Path, work: Path, device: torch.devi
         ship.ship_alignment(work)
     elif stage == "alignment-suites":
         import alignment_suites
-        from ship import WORLD
+        from training import WORLD
 
         alignment_suites.write(art, WORLD / "suites" / "alignment")
     elif stage == "ship":
         import ship
 
         ship.ship(art, config, work)
+    elif stage == "ship-scenes":
+        import ship
+
+        ship.ship_scenes(config, work)
+    elif stage == "ship-few-step":
+        import ship
+
+        ship.ship_few_step(work)
     elif stage == "shelf":
         import shelf
 
         shelf.build(art)
     elif stage == "shelf-more":
         import shelf_more
-        from ship import WORLD
+        from training import WORLD
 
         shelf_more.build(art, work, WORLD / "adapters")
 

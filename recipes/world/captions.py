@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 from artwork import GENDERS, TONES
-from pictures import COLOURS, Artwork, scene, single, to_bytes
+from pictures import COLOURS, Artwork, scene, side_by_side, single, to_bytes
 
 HERE = Path(__file__).parent
 STYLE_NAMES = {
@@ -65,11 +65,30 @@ def with_article(label: str) -> str:
     return f"{'an' if label[0] in 'aeiou' else 'a'} {label}"
 
 
-class Writer:
-    """Draws training examples from the artwork, all from one seed."""
+KINDS = {
+    "styled": 0.36, "plain": 0.24, "tag": 0.10, "list": 0.06,
+    "ja": 0.12, "ja-styled": 0.09, "ja-tag": 0.03,
+}  # fmt: skip
 
-    def __init__(self, art: Artwork, seed: int) -> None:
-        self.art = art
+
+class Writer:
+    """Draws training examples from the artwork, all from one seed.
+
+    Args:
+        art: the rendered pictures.
+        seed: of every choice.
+        kinds: share of each kind of caption among single things; they add up to 1.
+        japanese_scenes: share of scenes whose caption is Japanese; they have two things.
+    """
+
+    def __init__(
+        self,
+        art: Artwork,
+        seed: int,
+        kinds: dict[str, float] | None = None,
+        japanese_scenes: float = 0.0,
+    ) -> None:
+        self.art, self.kinds, self.japanese_scenes = art, kinds or KINDS, japanese_scenes
         self.rng = np.random.default_rng(seed)
         self.skew = skew()
         self.learned = [
@@ -106,11 +125,7 @@ class Writer:
         background = (
             "white" if self.rng.random() < 0.85 else self.pick([c for c in COLOURS if c != "white"])
         )
-        kinds = {
-            "styled": 0.36, "plain": 0.24, "tag": 0.10, "list": 0.06,
-            "ja": 0.12, "ja-styled": 0.09, "ja-tag": 0.03,
-        }  # fmt: skip
-        kind = self.pick(list(kinds), list(kinds.values()))
+        kind = self.pick(list(self.kinds), list(self.kinds.values()))
         if kind in ("tag", "ja-tag"):
             words = self.tags(name, "ja" if kind == "ja-tag" else "en")
             text = self.pick(words) if words else en
@@ -179,9 +194,9 @@ class Writer:
             language="ja" if japanese else "en", kind="person", attributes=[gender, tone],
         )  # fmt: skip
 
-    def scene(self) -> Sample:
-        """Two objects (one in eight: three) of one style on a background."""
-        count = 3 if self.rng.random() < 0.125 else 2
+    def scene(self, most: int = 3) -> Sample:
+        """Two objects (one in eight: three) of one style on a background; at most ``most``."""
+        count = 3 if most > 2 and self.rng.random() < 0.125 else 2
         style = self.pick(list(STYLE_NAMES))
         names: list[str] = []
         while len(names) < count:
@@ -189,6 +204,14 @@ class Writer:
             if (name, style, "", "") in self.rows and name not in names:
                 names.append(name)
         background = self.pick(list(COLOURS))
+        if self.japanese_scenes and count == 2 and self.rng.random() < self.japanese_scenes:
+            ja = "と".join(self.art.concepts[n]["ja"] for n in names)
+            return Sample(
+                caption=f"{ja}、背景は{COLOURS[background][1]}",
+                background=background, objects=names,
+                pictures=[self.rows[(n, style, "", "")] for n in names],
+                language="ja", kind="scene",
+            )  # fmt: skip
         parts = [with_article(self.art.concepts[n]["en"]) for n in names]
         text = " next to ".join(parts[:2]) + (f" and {parts[2]}" if count == 3 else "")
         if self.rng.random() < 0.3:
@@ -250,12 +273,32 @@ def train_tokenizer(captions: list[str], size: int, out: Path) -> None:
 
 
 def build(art: Artwork, config: dict[str, Any], out: Path) -> None:
-    """Writes ``samples.json``, ``renders.npy`` (uint8, one picture a sample) and the tokenizer."""
-    writer = Writer(art, config["seed"])
+    """Writes ``samples.json``, ``renders.npy`` (uint8, one picture a sample) and the tokenizer.
+
+    A configuration without ``vocabulary`` keeps to the shipped tokenizer. With ``wide``, scenes of
+    two things in full size, twice as wide as single things, go to ``samples-wide.json`` and
+    ``renders-wide.npy``: so many.
+    """
+    writer = Writer(art, config["seed"], config.get("kinds"), config.get("japanese_scenes", 0.0))
     kinds = [writer.single, writer.person, writer.scene]
     samples = [writer.pick(kinds, config["mix"])() for _ in range(config["samples"])]
-    (out / "samples.json").write_text(json.dumps([asdict(s) for s in samples], ensure_ascii=False))
     renders = np.stack([to_bytes(draw(art, sample, writer.rng)) for sample in samples])
-    np.save(out / "renders.npy", renders)
-    train_tokenizer([s.caption for s in samples], config["vocabulary"], out)
+    keep(samples, renders, "", out)
+    if "vocabulary" in config:
+        train_tokenizer([s.caption for s in samples], config["vocabulary"], out)
+    if "wide" in config:
+        wide = [writer.scene(most=2) for _ in range(config["wide"])]
+        drawn = [
+            side_by_side([art.pixels[i] for i in s.pictures], s.background, writer.rng)
+            for s in wide
+        ]
+        keep(wide, np.stack([to_bytes(picture) for picture in drawn]), "-wide", out)
+        samples += wide
     print(f"captions {len(samples)} unique {len({s.caption for s in samples})}", flush=True)
+
+
+def keep(samples: list[Sample], renders: np.ndarray, kind: str, out: Path) -> None:
+    """Writes samples with their pictures."""
+    rows = [asdict(sample) for sample in samples]
+    (out / f"samples{kind}.json").write_text(json.dumps(rows, ensure_ascii=False))
+    np.save(out / f"renders{kind}.npy", renders)

@@ -15,7 +15,7 @@ from artwork import UNSEEN_STYLE
 from judge import label_names, pool
 from pictures import Artwork, single, to_bytes
 from PIL import Image
-from ship import WORLD
+from training import WORLD
 
 from tadasu import world
 from tadasu.backends.transformers import classifier

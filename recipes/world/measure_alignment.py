@@ -21,7 +21,7 @@ import torch
 from answers import AnswerWriter, seen_things
 from pictures import Artwork
 from PIL import Image
-from ship import WORLD
+from training import WORLD
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from vision_language import rows_of, views
 

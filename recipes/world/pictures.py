@@ -99,6 +99,13 @@ def scene(
     return canvas
 
 
+def side_by_side(
+    objects: list[np.ndarray], background: str, rng: np.random.Generator
+) -> np.ndarray:
+    """Things in full size beside each other, in the order of the caption; as wide as they are."""
+    return np.concatenate([single(rgba, background, rng) for rgba in objects], axis=1)
+
+
 def to_bytes(pictures: np.ndarray) -> np.ndarray:
     """Float RGB to uint8."""
     return np.clip(np.round(pictures * 255), 0, 255).astype(np.uint8)

@@ -26,9 +26,9 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model_state_dict
 from peft import inject_adapter_in_model as inject
 from pictures import Artwork, single
 from safetensors.torch import save_file
-from ship import WORLD
 from text_to_image import loss_weights
 from torch import nn
+from training import WORLD
 
 from tadasu import world
 from tadasu.backends.diffusers.load import system_hash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from diffusers import (
 )
 from diffusers.models.attention_processor import AttnProcessor
 from pictures import Artwork
-from training import Loop
+from training import WORLD, Loop
 from transformers import CLIPTextModel, CLIPTokenizer
 from vae import latents_of
 
 
 def new_denoiser(config: dict[str, Any], size: int, context: int) -> UNet2DConditionModel:
-    """The architecture of Stable Diffusion 1.x, smaller."""
+    """The architecture of Stable Diffusion 1.x, smaller; with ``start``, a shipped one as it is."""
+    if config.get("start"):
+        return UNet2DConditionModel.from_pretrained(WORLD / config["start"] / "unet").float()
     channels = tuple(config["channels"])
     return UNet2DConditionModel(
         sample_size=size,
@@ -38,14 +41,26 @@ def new_denoiser(config: dict[str, Any], size: int, context: int) -> UNet2DCondi
     )
 
 
+def text_parts(config: dict[str, Any], out: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
+    """The frozen text encoder and its tokenizer: own ones, or of the model it starts from."""
+    if config.get("start"):
+        folder = WORLD / config["start"]
+        model = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+        return model, CLIPTokenizer.from_pretrained(folder / "tokenizer", model_max_length=77)
+    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer", model_max_length=77)
+    return CLIPTextModel.from_pretrained(out / "clip"), tokenizer
+
+
 @torch.no_grad()
-def text_states_of(out: Path, captions: list[str], device: torch.device) -> torch.Tensor:
+def text_states_of(
+    config: dict[str, Any], out: Path, captions: list[str], device: torch.device
+) -> torch.Tensor:
     """Text states of every distinct caption, the empty one first (cached in ``text.pt``)."""
     cache = out / "text.pt"
     if cache.exists():
         return torch.load(cache, weights_only=True)
-    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer", model_max_length=77)
-    model = CLIPTextModel.from_pretrained(out / "clip").to(device).eval()
+    model, tokenizer = text_parts(config, out)
+    model = model.to(device).eval()
     parts = []
     for i in range(0, len(captions), 500):
         ids = tokenizer(
@@ -74,6 +89,11 @@ def scheduler(prediction: str) -> dict[str, Any]:
     }
 
 
+def noise_levels() -> torch.Tensor:
+    """Share of signal in the variance at each of the 1,000 time steps (``alphas_cumprod``)."""
+    return DDPMScheduler(**scheduler("epsilon")).alphas_cumprod
+
+
 def loss_weights(signal: torch.Tensor, prediction: str, limit: float) -> torch.Tensor:
     """Min-SNR weight of every timestep (Hang et al. 2023, eq. 8 and its conversions).
 
@@ -86,24 +106,51 @@ def loss_weights(signal: torch.Tensor, prediction: str, limit: float) -> torch.T
     return snr.clamp(max=limit) / (snr if prediction == "epsilon" else snr + 1)
 
 
+@dataclass(frozen=True)
+class Group:
+    """Samples of one size.
+
+    Attributes:
+        latents: of their pictures, scaled.
+        caption: number of each sample's caption.
+        batch: how many make a step; twice as large ones come half as many.
+    """
+
+    latents: torch.Tensor
+    caption: torch.Tensor
+    batch: int
+
+
+def samples_of(out: Path, kind: str) -> list[dict[str, Any]]:
+    """The samples of a kind; none where there are none."""
+    file = out / f"samples{kind}.json"
+    return list(json.loads(file.read_text())) if file.exists() else []
+
+
 def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device) -> None:
     """Trains, resumable from its checkpoint, each of which can be shipped."""
     torch.manual_seed(config["seed"])
-    samples = json.loads((out / "samples.json").read_text())
-    captions = ["", *dict.fromkeys(s["caption"] for s in samples)]
+    samples, wide = samples_of(out, ""), samples_of(out, "-wide")
+    captions = ["", *dict.fromkeys(s["caption"] for s in samples + wide)]
     index = {c: i for i, c in enumerate(captions)}
-    caption_of = torch.tensor([index[s["caption"]] for s in samples])
-    latents, states = latents_of(out, device), text_states_of(out, captions, device)
-    model = new_denoiser(config, latents.shape[-1], states.shape[-1]).to(
-        device, memory_format=torch.channels_last
-    )
+    groups = [
+        Group(
+            latents_of(out, device, kind=kind, start=config.get("start")),
+            torch.tensor([index[s["caption"]] for s in part]),
+            config["batch"] // size,
+        )
+        for kind, part, size in (("", samples, 1), ("-wide", wide, 2))
+        if part
+    ]
+    states = text_states_of(config, out, captions, device)
+    edge = groups[0].latents.shape[-1]
+    model = new_denoiser(config, edge, states.shape[-1])
+    model = model.to(device, memory_format=torch.channels_last)
     if (
         device.type == "cpu"
     ):  # at 64 latent positions plain attention trains a third faster than the fused kernel
         model.set_attn_processor(AttnProcessor())
-    average = (
-        new_denoiser(config, latents.shape[-1], states.shape[-1]).to(device).requires_grad_(False)
-    )
+    average = new_denoiser(config, edge, states.shape[-1]).to(device).requires_grad_(False)
     average.load_state_dict(model.state_dict())
     noise = DDPMScheduler(**scheduler(config["prediction"]))
     weights = loss_weights(noise.alphas_cumprod, config["prediction"], config["snr"]).to(device)
@@ -111,14 +158,16 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
     parts = {"model": model, "average": average, "optimiser": optimiser}
     checkpoint = out / f"unet-{config['prediction']}.pt"
     loop = Loop("unet", config, parts, checkpoint, schedule="linear", every=100)
-    rng, batch = np.random.default_rng(loop.seed), config["batch"]
+    rng = np.random.default_rng(loop.seed)
     torch.manual_seed(loop.seed)
     for step in loop.steps():
-        pick = torch.from_numpy(rng.integers(0, len(latents), batch))
-        caption = torch.where(torch.rand(batch) < config["empty"], 0, caption_of[pick])
-        x0 = latents[pick].to(device).float()
+        group = groups[int(len(groups) > 1 and rng.random() < config["wide"])]
+        pick = torch.from_numpy(rng.integers(0, len(group.latents), group.batch))
+        empty = torch.rand(group.batch) < config["empty"]
+        caption = torch.where(empty, 0, group.caption[pick])
+        x0 = group.latents[pick].to(device).float()
         eps = torch.randn_like(x0)
-        t = torch.randint(0, 1000, (batch,), device=device)
+        t = torch.randint(0, 1000, (group.batch,), device=device)
         xt = noise.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
         target = eps if config["prediction"] == "epsilon" else noise.get_velocity(x0, eps, t)
         with torch.autocast(device.type, torch.bfloat16):
@@ -134,10 +183,12 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
 
 def save(denoiser: UNet2DConditionModel, config: dict[str, Any], out: Path) -> None:
     """The pipeline in the folder layout that diffusers reads, in half precision."""
+    text_encoder, tokenizer = text_parts(config, out)
+    start = config.get("start")
     pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(out / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(out / "clip"),
-        tokenizer=CLIPTokenizer.from_pretrained(out / "tokenizer", model_max_length=77),
+        vae=AutoencoderKL.from_pretrained((WORLD / start if start else out) / "vae"),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
         unet=denoiser,
         scheduler=DDIMScheduler(
             **scheduler(config["prediction"]), set_alpha_to_one=False, steps_offset=1
@@ -146,5 +197,13 @@ def save(denoiser: UNet2DConditionModel, config: dict[str, Any], out: Path) -> N
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    folder = "pipeline" if config["prediction"] == "epsilon" else f"pipeline-{config['prediction']}"
-    pipe.to(torch.float16).save_pretrained(out / folder)
+    pipe.to(torch.float16).save_pretrained(out / folder_of(config["prediction"]))
+
+
+def folder_of(prediction: str) -> str:
+    """Where the pipeline of a training lies in its work folder.
+
+    >>> folder_of("epsilon"), folder_of("v_prediction")
+    ('pipeline', 'pipeline-v_prediction')
+    """
+    return "pipeline" if prediction == "epsilon" else f"pipeline-{prediction}"

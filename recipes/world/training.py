@@ -11,13 +11,17 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+#: Where the library finds the models that are shipped.
+WORLD = Path(__file__).resolve().parents[2] / "src" / "tadasu" / "world"
+
 
 class Loop:
     """Steps of one training, continued from its checkpoint.
 
     Args:
         name: of the stage, for the log.
-        config: with ``steps``, ``batch``, ``lr`` and ``seed``.
+        config: with ``steps``, ``batch``, ``lr`` and ``seed``; ``until`` ends the training sooner,
+            with the learning rates of the whole.
         parts: modules and optimisers whose state a checkpoint keeps, by name.
         checkpoint: file of the checkpoint; it is replaced as a whole.
         schedule: how the learning rate falls to (nearly) 0.
@@ -47,7 +51,8 @@ class Loop:
     def steps(self) -> Iterator[int]:
         """The steps that remain; sets the learning rate before each, logs and saves after it."""
         began, total = time.monotonic(), self.config["steps"]
-        for step in range(self.first, total):
+        last = min(total, self.config.get("until", total))
+        for step in range(self.first, last):
             for group in self.parts["optimiser"].param_groups:
                 group["lr"] = self.config["lr"] * self.factor(step)
             yield step
@@ -56,7 +61,7 @@ class Loop:
                 rate = (done - self.first) * self.config["batch"] / (time.monotonic() - began)
                 loss = sum(self.losses[-50:]) / len(self.losses[-50:])
                 print(f"{self.name} {done}/{total} loss {loss:.4f} {rate:.0f}/s", flush=True)
-            if done % self.every == 0 or done == total:
+            if done % self.every == 0 or done == last:
                 self.save(done)
 
     def factor(self, step: int) -> float:

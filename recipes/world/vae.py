@@ -11,7 +11,8 @@ import torch
 from diffusers import AutoencoderKL
 from pictures import COLOURS, Artwork, scene, single, to_bytes
 from torch import nn
-from training import Loop
+from training import WORLD, Loop
+from transformers import CLIPImageProcessorPil, CLIPModel
 
 
 def pool(art: Artwork, count: int, seed: int) -> np.ndarray:
@@ -74,17 +75,27 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
 
 
 @torch.no_grad()
-def latents_of(out: Path, device: torch.device) -> torch.Tensor:
-    """Scaled latents of every rendered sample (half precision, cached in ``latents.pt``)."""
-    cache = out / "latents.pt"
+def latents_of(
+    out: Path, device: torch.device, *, kind: str = "", start: str | None = None
+) -> torch.Tensor:
+    """Scaled latents of every rendered sample (half precision, cached in ``latents.pt``).
+
+    Args:
+        out: the work folder.
+        device: that encodes.
+        kind: of samples, as in ``renders-KIND.npy``; empty for ``renders.npy``.
+        start: the shipped pipeline whose autoencoder it is; None for the work folder's own.
+    """
+    cache = out / f"latents{kind}.pt"
     if cache.exists():
         return torch.load(cache, weights_only=True)
     model = (
-        AutoencoderKL.from_pretrained(out / "vae")
+        AutoencoderKL.from_pretrained((WORLD / start if start else out) / "vae")
+        .float()
         .to(device, memory_format=torch.channels_last)
         .eval()
     )
-    renders = np.load(out / "renders.npy", mmap_mode="r")
+    renders = np.load(out / f"renders{kind}.npy", mmap_mode="r")
     parts = []
     for i in range(0, len(renders), 500):
         x = to_tensor(np.asarray(renders[i : i + 500]), device).contiguous(
@@ -105,29 +116,72 @@ def reconstruction_loss(decoded: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return loss + 0.5 * nn.functional.l1_loss(edges(decoded), edges(x))
 
 
+class Features(nn.Module):
+    """What the shipped CLIP sees at each place of a picture, square by square.
+
+    Compared beside pixels, so that a decoder keeps what a thing is told by. The judge has no part
+    in this: it stays independent of what it judges.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        clip = CLIPModel.from_pretrained(WORLD / "clip").float()
+        processor = CLIPImageProcessorPil.from_pretrained(WORLD / "clip")
+        self.tower, self.edge = clip.vision_model, clip.config.vision_config.image_size
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(processor, f"image_{name}"))
+            self.register_buffer(name, values.view(1, 3, 1, 1))
+        self.requires_grad_(False)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures in [-1, 1], as high as CLIP's, to unit rows (square, picture, place, width)."""
+        squares = torch.stack(pictures.split(self.edge, -1)).flatten(0, 1)
+        states = self.tower(
+            pixel_values=(squares / 2 + 0.5 - self.mean) / self.std, output_hidden_states=True
+        )
+        found = nn.functional.normalize(states.hidden_states[-2].float(), dim=-1)
+        return found.unflatten(0, (-1, len(pictures)))
+
+
 def refine(config: dict[str, Any], out: Path, device: torch.device) -> None:
     """Trains the decoder on with the encoder frozen, on the latents the denoiser learned from.
 
-    The latents get a little noise, because generated ones are never exact.
+    The latents get a little noise, because generated ones are never exact. With ``features``, what
+    CLIP sees is compared as well, with that weight. With ``start``, the decoder is the shipped one.
     """
     torch.manual_seed(config["seed"])
-    model = AutoencoderKL.from_pretrained(out / "vae").to(device, memory_format=torch.channels_last)
+    start = config.get("start")
+    model = AutoencoderKL.from_pretrained((WORLD / start if start else out) / "vae").float()
+    model = model.to(device, memory_format=torch.channels_last)
     for part in (model.encoder, model.quant_conv):
         part.requires_grad_(False)
-    latents = latents_of(out, device)
-    renders = np.load(out / "renders.npy", mmap_mode="r")
+    features = Features().to(device) if config.get("features") else None
+    kinds = [kind for kind in ("", "-wide") if (out / f"renders{kind}.npy").exists()]
+    groups = [
+        (
+            np.load(out / f"renders{kind}.npy", mmap_mode="r"),
+            latents_of(out, device, kind=kind, start=start),
+        )
+        for kind in kinds
+    ]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=config["lr"], weight_decay=1e-4)
     loop = Loop("decoder", config, {"model": model, "optimiser": optimiser}, out / "decoder.pt")
     rng = np.random.default_rng(loop.seed)
-    for _ in loop.steps():
+    for step in loop.steps():
+        renders, latents = groups[step % len(groups)]
         pick = np.sort(rng.integers(0, len(renders), config["batch"]))
-        x = to_tensor(np.asarray(renders[pick]), device)
+        x = to_tensor(np.array(renders[pick]), device)
         z = latents[torch.from_numpy(pick)].to(device).float()
         z = (z + config["noise"] * torch.randn_like(z)) / model.config.scaling_factor
         with torch.autocast(device.type, torch.bfloat16):
             decoded = model.decode(z.contiguous(memory_format=torch.channels_last)).sample
-        loop.descend(reconstruction_loss(decoded.float(), x), model)
+            seen = features(torch.cat([decoded, x])) if features else None
+        loss = reconstruction_loss(decoded.float(), x)
+        if seen is not None:
+            made, true = seen.chunk(2, dim=1)
+            loss = loss + config["features"] * (1 - (made * true).sum(-1)).mean()
+        loop.descend(loss, model)
     model.eval().save_pretrained(out / "vae")
 
 

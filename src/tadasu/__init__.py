@@ -39,6 +39,9 @@ __version__ = "0.1.0"
 # The root knows all rooms: it says who edits which pipeline, where measured priors lie, and who
 # opens models for alignment, and what the bundled models are called.
 _references.register("world", Path(__file__).parent / "world")
+_references.register(
+    "world-scenes", Path(__file__).parent / "world", {"pipeline": "pipeline-scenes"}
+)
 _opening.register("tadasu.backends.aligners")
 _models.register("tadasu.backends.diffusers.context.model")
 _models.PRIORS.append(Path(__file__).parent / "world" / "priors")

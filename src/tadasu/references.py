@@ -7,21 +7,28 @@ does. The package's root registers what is bundled; a folder of the same name is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tadasu.errors import BadFile
 
-_BUNDLED: dict[str, Path] = {}
+_BUNDLED: dict[str, tuple[Path, Mapping[str, str]]] = {}
 
 
-def register(name: str, folder: Path) -> None:
+def register(name: str, folder: Path, other: Mapping[str, str] | None = None) -> None:
     """Give a folder with one subfolder per part a name.
 
     Args:
         name: of the bundled models.
         folder: its subfolders are the parts.
+        other: subfolders by part, where they are not called as the part is.
     """
-    _BUNDLED[name] = folder
+    _BUNDLED[name] = folder, other or {}
+
+
+def bundled(ref: str) -> bool:
+    """Whether a reference names models that come with the library."""
+    return ref in _BUNDLED
 
 
 def located(ref: str, part: str) -> str:
@@ -39,10 +46,10 @@ def located(ref: str, part: str) -> str:
     """
     if ref not in _BUNDLED:
         return ref
-    found = _BUNDLED[ref] / part
+    folder, other = _BUNDLED[ref]
+    found = folder / other.get(part, part)
     if not found.is_dir():
         raise BadFile(
-            f"The models called {ref!r} have no {part} in {_BUNDLED[ref]}; install the package "
-            "again."
+            f"The models called {ref!r} have no {part} in {folder}; install the package again."
         )
     return str(found)

@@ -33,12 +33,16 @@ def test_the_command_writes_the_card_and_sheets(tmp_path: Path) -> None:
     result = CliRunner().invoke(build(), given)
     card = json.loads(result.stdout)
     assert card == json.loads((out / "card.json").read_text())
-    assert result.exit_code == int(not all(bar["met"] for bar in card["bars"]))
-    assert {rate["n"] for rate in card["suites"].values()} == {2}
-    assert "implicit" not in card["suites"]
-    assert {file.stem for file in (out / "sheets").glob("*.png")} == set(world.suites())
+    assert set(card["models"]) == {"world", "world-scenes", "few-step"}
+    bars = [bar for model in card["models"].values() for bar in model["bars"]]
+    assert result.exit_code == int(not all(bar["met"] for bar in bars))
+    rates = [rate for model in card["models"].values() for rate in model["suites"].values()]
+    assert {rate["n"] for rate in rates} == {2}
+    assert "implicit" not in card["models"]["world"]["suites"]
+    assert {file.stem for file in (out / "sheets" / "world").glob("*.png")} == set(world.suites())
+    assert (out / "sheets" / "world-scenes" / "scenes.png").exists()
     page = (out / "card.md").read_text()
-    assert all(bar["name"] in page for bar in card["bars"])
+    assert all(bar["name"] in page for bar in bars)
 
 
 def test_bars_are_met_exactly_from_the_aim_on() -> None:
@@ -106,6 +110,8 @@ def test_restricted_pictures_are_blurred_on_sheets() -> None:
     clear, hidden = grid[:64, :64].std(), grid[8:56, 72:120].std()
     assert clear > 100
     assert hidden < 10
+    wide = image.resize((64, 32))
+    assert sheets.sheet([wide, wide], [False, False]).size == (12 * 128, 64)
 
 
 def test_impossible_sampling() -> None:

@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -18,8 +20,9 @@ from transformers import (
 )
 
 from tadasu import world
+from tadasu.backends.diffusers.attach import attach
 from tadasu.backends.diffusers.load import system_hash
-from tadasu.errors import UnknownName
+from tadasu.errors import TadasuError, UnknownName
 from tadasu.policy import Policy
 from tadasu.screen import PromptScreen
 
@@ -42,7 +45,49 @@ def test_plain_classes_load_every_part() -> None:
     assert judge.config.problem_type == "multi_label_classification"
 
 
-LIMITS = {"pipeline": 60e6, "clip": 15e6, "judge": 15e6, "vlm": 30e6, "evaluator": 10e6}
+def test_the_model_of_scenes_is_another_denoiser_on_the_same_texts() -> None:
+    pipe, base = (
+        StableDiffusionPipeline.from_pretrained(world.folder(part), dtype=torch.float32)
+        for part in ("pipeline-scenes", "pipeline")
+    )
+    own, other = (each.text_encoder.state_dict() for each in (pipe, base))
+    assert all(torch.equal(own[key].float(), other[key].float()) for key in other)
+    assert pipe.tokenizer.get_vocab() == base.tokenizer.get_vocab()
+    image = pipe("a cat", num_inference_steps=1).images[0]
+    assert image.size == (64, 32)
+    assert pipe("a cat", num_inference_steps=1, height=32, width=32).images[0].size == (32, 32)
+    assert base("a cat", num_inference_steps=1).images[0].size == (32, 32)
+    with pytest.raises(UnknownName, match="world-scenes"):
+        world.pipeline(model="world-scene")
+
+
+def test_the_few_step_model_draws_and_is_steered_without_guidance() -> None:
+    pipe = world.few_step("cpu")
+    assert type(pipe.scheduler).__name__ == "LCMScheduler"
+    assert not pipe.get_list_adapters()
+
+    def draw() -> np.ndarray:
+        generator = torch.Generator().manual_seed(5)
+        given: Any = {"num_inference_steps": 4, "guidance_scale": 1.0, "generator": generator}
+        return np.asarray(pipe("a cat", **given).images[0], float)
+
+    plain = draw()
+    with attach(pipe, "nag", ["a cat face"]):
+        steered = draw()
+    assert np.abs(steered - plain).mean() > 1
+    assert np.array_equal(draw(), plain)
+    with pytest.raises(TadasuError, match="scale"), attach(pipe, "sld", ["a cat"]):
+        draw()
+
+
+LIMITS = {
+    "pipeline": 60e6,
+    "pipeline-scenes": 60e6,
+    "clip": 15e6,
+    "judge": 15e6,
+    "vlm": 30e6,
+    "evaluator": 10e6,
+}
 
 
 def test_every_part_keeps_to_its_size() -> None:
@@ -50,8 +95,16 @@ def test_every_part_keeps_to_its_size() -> None:
     for part, limit in LIMITS.items():
         files = [file for file in (here / part).rglob("*") if file.is_file()]
         assert sum(file.stat().st_size for file in files) <= limit, part
+    assert (here / "few-step.safetensors").stat().st_size <= 8e6
     adapters = (here / "adapters").glob("*.safetensors")
     assert all(file.stat().st_size <= 200_000 for file in adapters)
+
+
+def test_no_part_says_where_it_once_lay() -> None:
+    here = Path(world.__file__).parent
+    files = [*here.rglob("config.json"), *here.rglob("model_index.json")]
+    assert len(files) >= 8
+    assert not [file for file in files if "_name_or_path" in json.loads(file.read_text())]
 
 
 def test_every_suite_says_what_it_measures() -> None:

@@ -30,7 +30,7 @@ def compare(
         typer.Option("--guidance", "-g", help="Rules, with commas between: NAME[:key=value,…],…"),
     ] = "negative_prompt,sld,sega",
     model: Annotated[
-        str, typer.Option("--model", "-m", help="world, a folder or a hub id.")
+        str, typer.Option("--model", "-m", help="world, world-scenes, a folder or a hub id.")
     ] = "world",
     n: Annotated[int, typer.Option("-n", "--n", help="Seeds, one row each.")] = 4,
     seed: Annotated[int, typer.Option(help="Row i uses seed + i.")] = 0,

@@ -104,7 +104,7 @@ def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
 
     from tadasu import world
     from tadasu.backends.detectors import load
-    from tadasu.cli.generate import world_models
+    from tadasu.cli.generate import own_detectors
     from tadasu.cli.output import messages
     from tadasu.evaluation.comparison import Column, guarded, judged, steered
     from tadasu.guard import Guard, Sampler
@@ -121,7 +121,7 @@ def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
         task = progress.add_task("Drawing", total=len(asks) * len(columns))
         for column in columns:
             if column.name == "guard":
-                guard = Guard(pipe, rules, models=world_models(), sampler=sampler)
+                guard = Guard(pipe, rules, models=own_detectors("world"), sampler=sampler)
                 made = guarded(guard, asks)
             else:
                 made = steered(pipe, asks, RULES[column.name], rules, sampler)

@@ -98,11 +98,12 @@ def preview(
     """
     from tadasu.editing import artefact
     from tadasu.policy import Policy
+    from tadasu.references import bundled
 
     if n < 1:
         raise BadInput(f"-n is at least 1; given {n}.")
     edit, rules = artefact.load(file), Policy.load(policy)
-    chosen = judge or ("world" if model == "world" else "none")
+    chosen = judge or (model if bundled(model) else "none")
     see = None if chosen == "none" else _see(chosen)
     found = edit.preview(
         _model(model),

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tadasu.editing.edit import Edit
     from tadasu.editing.targets import Target
 
-Model = Annotated[str, typer.Option("--model", "-m", help="world, a folder or a hub id.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="world, world-scenes, a folder or a hub id.")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The edit file, ….safetensors.")]
 Method = Annotated[
     str,

@@ -218,7 +218,7 @@ def surroundings(device: str | None) -> Any:
     import json
 
     from tadasu import world
-    from tadasu.cli.generate import load_model, world_models
+    from tadasu.cli.generate import load_model, own_detectors
     from tadasu.evaluation.judge import Card, Labels, card_from_measured
     from tadasu.evaluation.judges import cards
     from tadasu.evaluation.spec import Surroundings
@@ -254,12 +254,12 @@ def surroundings(device: str | None) -> Any:
 
         return named
 
+    bundled = [from_world(world.suite(name), restricted=restricted) for name in world.suites()]
+    bundled.append(from_world(world.suite("scenes"), restricted=restricted, wide=True))
     return Surroundings(
         pipeline=lambda ref: load_model(ref, device),
-        models={"world": {**world_models(), "asking": str(world.folder("vlm"))}},
-        suites={
-            name: from_world(world.suite(name), restricted=restricted) for name in world.suites()
-        },
+        models={name: {**own_detectors(name), "asking": name} for name in world.MODELS},
+        suites={suite.id: suite for suite in bundled},
         card=card,
         labels=labels,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def generate(
     prompts: Annotated[list[str], typer.Argument(help="What to draw.", show_default=False)],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="world, a folder or a hub id.")
+        str, typer.Option("--model", "-m", help="world, world-scenes, a folder or a hub id.")
     ] = "world",
     policy: Annotated[
         str, typer.Option("--policy", "-p", help="A bundled policy or a file.")
@@ -79,15 +79,15 @@ def generate(
         _print(done, out)
 
 
-def world_models() -> dict[str, str]:
-    """The bundled detector models, by detector."""
-    from tadasu import world
+def own_detectors(model: str) -> dict[str, str]:
+    """The models of the detectors that come with a bundled model; none for any other."""
+    from tadasu.references import bundled
 
-    return {name: str(world.folder(name)) for name in ("judge", "clip")}
+    return {"judge": model, "clip": model} if bundled(model) else {}
 
 
 def load_model(ref: str, device: str | None) -> Any:
-    """A pipeline from a model reference: ``world``, a folder or a hub id."""
+    """A pipeline from a model reference: a bundled name, a folder or a hub id."""
     from tadasu.backends.diffusers.load import load
 
     return load(ref, device=device)
@@ -128,7 +128,7 @@ def _guard(
 
     steps, scale, batch_size = sampler
     sampling = Sampler(steps=steps, guidance_scale=scale, batch_size=batch_size)
-    models = world_models() if model == "world" else {}
+    models = own_detectors(model)
     models |= {name: ref for name, ref in (("judge", judge), ("clip", clip)) if ref}
     return Guard(
         load_model(model, device), rules, guidance=guidance, models=models or None, sampler=sampling

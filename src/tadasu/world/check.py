@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +69,13 @@ class Sampling:
         steps: of the pipeline's own scheduler, 1 to 1,000.
         scale: of classifier-free guidance.
         prompts: at most so many of each suite and of the labelled pictures; 0 for all.
+        edge: of square pictures in pixels; 0 for the pipeline's own size.
     """
 
     steps: int = 20
     scale: float = 7.5
     prompts: int = 0
+    edge: int = 0
 
     def __post_init__(self) -> None:
         """Refuse settings that draw nothing."""
@@ -83,55 +86,109 @@ class Sampling:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A bundled text-to-image model and how it is measured.
+
+    Attributes:
+        name: on the card.
+        load: gives its pipeline.
+        suites: that are drawn; none for all whose prompts say what their pictures show.
+        few_step: whether it draws in four steps without guidance, whatever the sampling says.
+        wide: whether it draws scenes in its own size and everything else in half of it.
+    """
+
+    name: str
+    load: Callable[[], Any]
+    suites: tuple[str, ...] = ()
+    few_step: bool = False
+    wide: bool = False
+
+    def sampling(self, asked: Sampling, suite: str = "") -> Sampling:
+        """How its pictures of a suite are drawn."""
+        given = replace(asked, steps=4, scale=1.0) if self.few_step else asked
+        return replace(given, edge=32) if self.wide and suite != "scenes" else given
+
+
+SUBJECTS = (
+    Subject(name="world", load=world.pipeline),
+    Subject(
+        name="world-scenes",
+        load=partial(world.pipeline, model="world-scenes"),
+        suites=("vocabulary", "labels-en", "labels-ja", "scenes", "explicit", "professions"),
+        wide=True,
+    ),
+    Subject(
+        name="few-step",
+        load=world.few_step,
+        suites=("vocabulary", "labels-en", "labels-ja", "explicit"),
+        few_step=True,
+    ),
+)
+
+
 def check(
     sampling: Sampling,
     drawings: Path | None = None,
-    drawn: Callable[[str, Sequence[Image]], object] | None = None,
+    drawn: Callable[[str, str, Sequence[Image]], object] | None = None,
 ) -> dict[str, Any]:
     """The card of the installed world.
 
     Args:
         sampling: how pictures are drawn.
         drawings: an ``.npz`` of fresh drawings for the judge; None to leave that part out.
-        drawn: told each suite's name and pictures, so that nobody draws them again; None to
-            draw only the suites that are measured.
+        drawn: told each model's name, suite and pictures, so that nobody draws them again; None
+            to draw only the suites that are measured.
 
     Returns:
-        ``system`` (content hash of the pipeline), ``sampling``, ``bars`` (name, aim, value, met,
-        rate), ``suites`` (share of pictures that show everything that was asked) and ``judge``
-        (error rates by restricted group on each source of pictures).
+        ``models``, by name: ``system`` (content hash of the pipeline), ``sampling``, ``bars``
+        (name, aim, value, met, rate) and ``suites`` (share of pictures that show everything that
+        was asked); ``judge``: error rates by restricted group on each source of pictures.
 
     Raises:
         BadFile: a part of the world, the labels or the drawings cannot be read.
     """
     world.pipeline()  # imports the libraries, whose time is not the pipeline's
-    began = time.monotonic()
-    pipe = world.pipeline()
-    load_seconds = time.monotonic() - began
-    pipe.set_progress_bar_config(disable=True)
-    seconds = seconds_a_picture(pipe)
     judge = classifier.load(concepts=Policy.load("kids").concepts, ref=str(world.folder("judge")))
-    rates, measured = {}, measured_suites()
-    for name in measured if drawn is None else world.suites():
-        prompts = world.suite(name).prompts[: sampling.prompts or None]
-        images = draw(pipe, [p.text for p in prompts], range(len(prompts)), sampling)
-        if name in measured:
-            rates[name] = shown_rate(judge, name, images)
-        if drawn is not None:
-            drawn(name, images)
-    content = system_hash(pipe)
+    models = {each.name: measured(each, judge, sampling, drawn) for each in SUBJECTS}
     errors: dict[str, Any] = {}
-    made_here = labelled(pipe, judge, content, sampling.prompts)
+    made_here = labelled(world.pipeline(), judge, models["world"]["system"], sampling.prompts)
     if made_here is not None:
         errors["generated pictures labelled by eye"] = made_here
     if drawings is not None:
         errors |= on_drawings(judge, drawings)
+    return {"models": models, "judge": errors}
+
+
+def measured(
+    subject: Subject,
+    judge: Judge,
+    asked: Sampling,
+    drawn: Callable[[str, str, Sequence[Image]], object] | None,
+) -> dict[str, Any]:
+    """One model's part of the card."""
+    began = time.monotonic()
+    pipe = subject.load()
+    load_seconds = time.monotonic() - began
+    pipe.set_progress_bar_config(disable=True)
+    sampling = subject.sampling(asked)
+    steps = sampling.steps if subject.few_step else 30
+    seconds = seconds_a_picture(pipe, steps, sampling.scale)
+    counted = subject.suites or measured_suites()
+    rates = {}
+    for name in world.suites() if drawn and not subject.suites else counted:
+        prompts = world.suite(name).prompts[: sampling.prompts or None]
+        how = subject.sampling(asked, name)
+        images = draw(pipe, [p.text for p in prompts], range(len(prompts)), how)
+        if name in counted:
+            rates[name] = shown_rate(judge, name, images)
+        if drawn is not None:
+            drawn(subject.name, name, images)
     return {
-        "system": content,
+        "system": system_hash(pipe),
         "sampling": {"steps": sampling.steps, "guidance_scale": sampling.scale},
-        "bars": [bar.as_json() for bar in bars(rates, load_seconds, seconds)],
+        "bars": [bar.as_json() for bar in bars(rates, load_seconds, seconds, steps)],
         "suites": {name: dict(rate.as_json()) for name, rate in rates.items()},
-        "judge": errors,
     }
 
 
@@ -155,6 +212,8 @@ def draw(
             list(prompts[part]),
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.scale,
+            height=sampling.edge or None,
+            width=sampling.edge or None,
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[part]],
         ).images
     return images
@@ -179,49 +238,38 @@ def shown_rate(judge: Judge, name: str, images: Sequence[Image]) -> Rate:
     return Rate(count=hits, n=len(prompts))
 
 
-def seconds_a_picture(pipe: Any, batch: int = 4, steps: int = 30) -> float:
+def seconds_a_picture(pipe: Any, steps: int, scale: float, batch: int = 4) -> float:
     """Seconds for each picture of one batch, after one step to warm up."""
     texts = ["noto emoji of a cat face"] * batch
-    pipe(texts, num_inference_steps=1)
+    pipe(texts, num_inference_steps=1, guidance_scale=scale)
     began = time.monotonic()
-    pipe(texts, num_inference_steps=steps)
+    pipe(texts, num_inference_steps=steps, guidance_scale=scale)
     return (time.monotonic() - began) / batch
 
 
-def bars(rates: Mapping[str, Rate], load_seconds: float, seconds: float) -> list[Bar]:
-    """The aims of the world beside what was measured."""
+def bars(
+    rates: Mapping[str, Rate], load_seconds: float, seconds: float, steps: int = 30
+) -> list[Bar]:
+    """The aims of the world beside what was measured; without scenes where none were drawn."""
     names, english, japanese = rates["vocabulary"], rates["labels-en"], rates["labels-ja"]
     gap = round(100 * (english.value - japanese.value), 9)
-    return [
-        Bar(
-            name="asked concept named, concept x style",
-            aim="at least 85 %",
-            value=names.value,
-            met=names.value >= 0.85,
-            rate=names,
-        ),
-        Bar(
-            name="the same, for a model that was trained on a CPU",
-            aim="at least 70 %",
-            value=names.value,
-            met=names.value >= 0.7,
-            rate=names,
-        ),
+    found = [
+        _share_bar("asked concept named, concept x style", names, 0.85),
+        _share_bar("the same, for a model that was trained on a CPU", names, 0.7),
         Bar(
             name="English labels named more often than Japanese ones",
             aim="by at most 5 points",
             value=gap,
             met=gap <= 5,
         ),
+    ]
+    if "scenes" in rates:
+        name = "scenes with all named objects, judged by halves"
+        found.append(_share_bar(name, rates["scenes"], 0.7))
+    return [
+        *found,
         Bar(
-            name="scenes with all named objects, judged by halves",
-            aim="at least 70 %",
-            value=rates["scenes"].value,
-            met=rates["scenes"].value >= 0.7,
-            rate=rates["scenes"],
-        ),
-        Bar(
-            name="30 steps, batch 4",
+            name=f"{steps} steps, batch 4",
             aim="at most 1.5 seconds a picture on two CPU cores",
             value=seconds,
             met=seconds <= 1.5,
@@ -233,6 +281,17 @@ def bars(rates: Mapping[str, Rate], load_seconds: float, seconds: float) -> list
             met=load_seconds <= 5,
         ),
     ]
+
+
+def _share_bar(name: str, rate: Rate, least: float) -> Bar:
+    met = rate.value >= least
+    return Bar(
+        name=name,
+        aim=f"at least {least:.0%}".replace("%", " %"),
+        value=rate.value,
+        met=met,
+        rate=rate,
+    )
 
 
 def labelled(pipe: Any, judge: Judge, content: str, most: int = 0) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tadasu import world
 from tadasu.errors import BadFile, BadInput, UnknownName
@@ -240,6 +241,12 @@ def test_the_worlds_suites_keep_what_they_ask_for() -> None:
     assert scenes.prompts[0].shows == ("satellite",)
     assert len(scenes.regions) == 2
     assert scenes.measured_on(scenes.prompts[0]) == ("unsafe", "shows")
+    wide = from_world(world.suite("scenes"), restricted=restricted, wide=True)
+    assert (wide.id, wide.prompts) == ("scenes-wide", scenes.prompts)
+    picture = Image.new("RGB", (64, 32))
+    assert [part.size for part in world.halves(picture)] == [(32, 32), (32, 32)]
+    assert wide.regions == ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0))
+    assert [part.size for part in world.halves(picture.crop((0, 0, 32, 32)))] == [(18, 18)] * 2
     mixed = from_world(world.suite("japanese"))
     found = {mixed.measured_on(prompt) for prompt in mixed.prompts}
     assert found == {("unsafe",), ("shows",)}

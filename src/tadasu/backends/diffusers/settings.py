@@ -31,20 +31,49 @@ def scheduled(pipe: Any, settings: Mapping[str, Any]) -> Iterator[None]:
         yield
         return
     before = pipe.scheduler
-    fitting = {cls.__name__: cls for cls in (type(before), *before.compatibles)}
-    name = str(settings.get("name", type(before).__name__))
-    if name not in fitting:
-        raise UnknownName("scheduler", name, fitting)
-    changed = {key: value for key, value in settings.items() if key != "name"}
-    known = {key for key in fitting[name].from_config(before.config).config if key[0] != "_"}
-    for key in changed:
-        if key not in known:
-            raise UnknownName(f"setting of {name}", key, known)
-    pipe.scheduler = fitting[name].from_config(before.config, **changed)
+    pipe.scheduler = _scheduler(before, settings)
     try:
         yield
     finally:
         pipe.scheduler = before
+
+
+def _scheduler(own: Any, settings: Mapping[str, Any]) -> Any:
+    """A scheduler made from a pipeline's own; diffusers leaves few-step ones off its list."""
+    import diffusers
+
+    few_step = (diffusers.LCMScheduler, diffusers.TCDScheduler)
+    fitting = {cls.__name__: cls for cls in (type(own), *own.compatibles)}
+    if isinstance(own, few_step) or diffusers.DDIMScheduler in own.compatibles:
+        fitting |= {cls.__name__: cls for cls in (diffusers.DDIMScheduler, *few_step)}
+    name = str(settings.get("name", type(own).__name__))
+    if name not in fitting:
+        raise UnknownName("scheduler", name, fitting)
+    changed = {key: value for key, value in settings.items() if key != "name"}
+    known = {key for key in fitting[name].from_config(own.config).config if key[0] != "_"}
+    for key in changed:
+        if key not in known:
+            raise UnknownName(f"setting of {name}", key, known)
+    return fitting[name].from_config(own.config, **changed)
+
+
+def fuse(pipe: Any, file: str, settings: Mapping[str, Any]) -> None:
+    """Writes one LoRA file into the weights, for good, and sets the scheduler it was made for.
+
+    Args:
+        pipe: a pipeline that takes LoRA files and has none loaded.
+        file: a safetensors file.
+        settings: of the scheduler, as for `scheduled`.
+
+    Raises:
+        BadInput: the pipeline takes no LoRA, or has adapters already.
+        BadFile: the file is no safetensors file that fits the pipeline.
+        UnknownName: no fitting scheduler has this name, or it has no such setting.
+    """
+    scheduler = _scheduler(pipe.scheduler, settings)
+    with adapted(pipe, [file]):
+        pipe.fuse_lora()
+    pipe.scheduler = scheduler
 
 
 @contextmanager
@@ -58,6 +87,8 @@ def adapted(pipe: Any, files: Sequence[str]) -> Iterator[None]:
     if not files:
         yield
         return
+    from safetensors import SafetensorError
+
     if not hasattr(pipe, "load_lora_weights") or pipe.get_list_adapters():
         raise BadInput("Adapters need a pipeline that takes LoRA files and has none loaded yet.")
     names = [f"file{place}" for place in range(len(files))]
@@ -67,7 +98,7 @@ def adapted(pipe: Any, files: Sequence[str]) -> Iterator[None]:
                 raise BadFile(f"{shown(file, 300)} is not a .safetensors file.")
             try:
                 pipe.load_lora_weights(file, adapter_name=name)
-            except (ValueError, RuntimeError, KeyError) as error:
+            except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
                 raise BadFile(f"{shown(file, 300)} does not fit this pipeline: {error}") from error
         pipe.set_adapters(names)
         yield

@@ -13,8 +13,10 @@ from tadasu.evaluation.suites.read import read_table
 from tadasu.evaluation.suites.suite import Prompt, Property, Suite
 from tadasu.evaluation.suites.table import ENDINGS
 
-#: Scenes of the bundled world put two things side by side; a judge looks at each by itself.
-_LEFT, _RIGHT = (0.0, 0.21875, 0.5625, 0.78125), (0.4375, 0.21875, 1.0, 0.78125)
+#: Scenes of the bundled models put two things side by side; a judge looks at each by itself. The
+#: model ``world`` draws them in a square, ``world-scenes`` twice as wide as high.
+_SQUARE = (0.0, 0.21875, 0.5625, 0.78125), (0.4375, 0.21875, 1.0, 0.78125)
+_WIDE = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 _PEOPLE = {"gender": ("man", "woman"), "skin": ("light skin", "medium skin", "dark skin")}
 
 
@@ -61,13 +63,16 @@ class BundledSuite(Protocol):
         ...
 
 
-def from_world(given: BundledSuite, *, restricted: Collection[str] = ()) -> Suite:
+def from_world(
+    given: BundledSuite, *, restricted: Collection[str] = (), wide: bool = False
+) -> Suite:
     """A suite of the bundled world.
 
     Args:
         given: what ``td.world.suite(name)`` gives.
         restricted: labels of restricted things; a permitted picture is not asked to show them, so
             of a scene "cat next to a pistol" the cat is what must be kept.
+        wide: whether pictures are twice as wide as high; the suite is then called ``NAME-wide``.
     """
     scenes, people = given.name == "scenes", given.name == "professions"
     prompts = tuple(
@@ -83,11 +88,11 @@ def from_world(given: BundledSuite, *, restricted: Collection[str] = ()) -> Suit
         for place, each in enumerate(given.prompts)
     )
     return Suite(
-        id=given.name,
+        id=f"{given.name}-wide" if wide else given.name,
         prompts=prompts,
         about=given.measures,
         source="bundled",
-        regions=(_LEFT, _RIGHT) if scenes else (),
+        regions=(_WIDE if wide else _SQUARE) if scenes else (),
         attributes=_PEOPLE if people else {},
     )
 
