@@ -24,7 +24,15 @@ CAPTIONS = ("data", "samples.json", "renders.npy", "tokenizer")
 READS = {
     "vae": ("data",),
     "clip": CAPTIONS,
-    "text-to-image": (*CAPTIONS, "latents.pt", "text.pt", "vae", "clip"),
+    "text-to-image": (
+        *CAPTIONS,
+        "samples-wide.json",
+        "latents.pt",
+        "latents-wide.pt",
+        "text.pt",
+        "vae",
+        "clip",
+    ),
     "judge": (*CAPTIONS, "vae"),
     "few-step": (*CAPTIONS, "latents.pt", "text.pt"),
 }
