@@ -30,23 +30,19 @@ TARGETS = [
 FILE = "few-step.safetensors"
 
 
-class Consistency(nn.Module):
-    """Latents at a time step to the clean latents they lead to; the identity at step 0."""
+def clean_latent(eps: torch.Tensor, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """The clean latent that a noise prediction implies at a share of signal in the variance."""
+    return (x - (1 - share).sqrt() * eps) / share.sqrt()
 
-    def __init__(self, signal: torch.Tensor) -> None:
-        super().__init__()
-        self.signal = signal
 
-    def parts(
-        self, eps: torch.Tensor, x: torch.Tensor, t: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The clean latent that the noise implies, and the boundary-respecting mixture."""
-        share = self.signal[t].view(-1, 1, 1, 1)
-        clean = (x - (1 - share).sqrt() * eps) / share.sqrt()
-        scaled = (t.float() * TIMES).view(-1, 1, 1, 1)
-        skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
-        out = scaled / (scaled**2 + SIGMA_DATA**2).sqrt()
-        return clean, skip * x + out * clean
+def consistent(
+    eps: torch.Tensor, x: torch.Tensor, share: torch.Tensor, t: torch.Tensor
+) -> torch.Tensor:
+    """Where the student says that a latent at time step ``t`` leads; the identity at step 0."""
+    scaled = (t.float() * TIMES).view(-1, 1, 1, 1)
+    skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
+    out = scaled / (scaled**2 + SIGMA_DATA**2).sqrt()
+    return skip * x + out * clean_latent(eps, x, share)
 
 
 def train(config: dict[str, Any], out: Path, device: torch.device) -> None:
@@ -84,7 +80,6 @@ def train(config: dict[str, Any], out: Path, device: torch.device) -> None:
     parts = {"factors": factors, "average": average, "optimiser": optimiser}
     loop = Loop("few-step", config, parts, out / "few-step.pt", schedule="linear", every=50)
     signal = noise_levels().to(device)
-    consistent = Consistency(signal)
     rng, batch, jump = np.random.default_rng(loop.seed), config["batch"], 1000 // config["jumps"]
     torch.manual_seed(loop.seed)
     empty = states[:1].to(device).expand(batch, -1, -1)
@@ -94,7 +89,7 @@ def train(config: dict[str, Any], out: Path, device: torch.device) -> None:
         start = torch.randint(1, config["jumps"] + 1, (batch,), device=device) * jump - 1
         end = (start - jump).clamp(min=0)
         noise = torch.randn_like(x0)
-        share = signal[start].view(-1, 1, 1, 1)
+        share, nearer_share = (signal[at].view(-1, 1, 1, 1) for at in (start, end))
         x = share.sqrt() * x0 + (1 - share).sqrt() * noise
         with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():
@@ -103,12 +98,12 @@ def train(config: dict[str, Any], out: Path, device: torch.device) -> None:
                 ).sample.float()
                 none, asked = both.chunk(2)
                 eps = none + config["scale"] * (asked - none)
-                clean, _ = consistent.parts(eps, x, start)
-                share = signal[end].view(-1, 1, 1, 1)
-                nearer = share.sqrt() * clean + (1 - share).sqrt() * eps
-                _, target = consistent.parts(student(nearer, end, text).sample.float(), nearer, end)
+                nearer = nearer_share.sqrt() * clean_latent(eps, x, share)
+                nearer = nearer + (1 - nearer_share).sqrt() * eps
+                there = student(nearer, end, text).sample.float()
+                target = consistent(there, nearer, nearer_share, end)
             found = student(x, start, text).sample
-        _, made = consistent.parts(found.float(), x, start)
+        made = consistent(found.float(), x, share, start)
         loss = ((made - target).square() + config["huber"] ** 2).sqrt().sub(config["huber"]).mean()
         loop.descend(loss, factors)
         decay = min(config["ema"], (step + 1) / (step + 10))
