@@ -33,6 +33,8 @@ GENDERS = ("man", "woman")
 TONES = ("light", "medium", "dark")
 NOT_AS_NAMED = {("pistol", "noto"), ("pistol", "twemoji")}  # toys under the old name
 TAKEN_GROUPS = (3, 4, 5, 6, 7)  # emojibase: animals, food, travel, activities, objects
+ALL_GROUPS = (0, 1, *TAKEN_GROUPS, 8)  # with faces, people and symbols; without flags
+RELIGION, KEYCAPS = (52, 86), 94  # emojibase: subgroups that no world takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +97,32 @@ def labels(packages: Path, language: str) -> dict[str, dict[str, Any]]:
     return {entry["hexcode"]: entry for entry in json.loads(file.read_text(encoding="utf-8"))}
 
 
-def choose(packages: Path, icons: dict[str, Icons]) -> dict[str, dict[str, Any]]:
-    """Every concept with its names, tags, group of restriction, and whether the base learns it."""
+def wanted(name: str, entry: dict[str, Any], lists: dict[str, list[str]], everything: bool) -> bool:
+    """Whether a harmless concept is taken.
+
+    Args:
+        name: the artwork's name.
+        entry: of emojibase, with ``group`` and ``subgroup``.
+        lists: ``harmless.yaml``.
+        everything: all that can be told from a restricted thing, or the smaller choice in which
+            things also differ from each other at 32 pixels.
+    """
+    group, part = entry.get("group"), entry.get("subgroup")
+    if everything:
+        taken = group in ALL_GROUPS and part not in (*RELIGION, KEYCAPS)
+        return taken and name not in (*lists["near_restricted"], *PROFESSIONS)
+    return name in lists["also"] or (
+        group in TAKEN_GROUPS and part not in (50, 52, 59) and name not in lists["leave_out"]
+    )
+
+
+def choose(
+    packages: Path, icons: dict[str, Icons], *, everything: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Every concept with its names, tags, group of restriction, and whether the base learns it.
+
+    Harmless ones are drawn in all styles. ``everything`` is as in `wanted`.
+    """
     english, japanese = labels(packages, "en"), labels(packages, "ja")
     by_slug = {slug(entry["label"]): entry for entry in english.values()}
     by_slug["pistol"] = by_slug["water-pistol"]
@@ -114,16 +140,9 @@ def choose(packages: Path, icons: dict[str, Icons]) -> dict[str, dict[str, Any]]
             for style in STYLES
             if icons[style].svg(name) and (name, style) not in NOT_AS_NAMED
         ]
-        wanted = (
-            name in group_of
-            or name in lists["also"]
-            or (
-                entry.get("group") in TAKEN_GROUPS
-                and entry.get("subgroup") not in (50, 52, 59)
-                and name not in lists["leave_out"]
-            )
-        )
-        if not wanted or len(available) < (2 if name in group_of else 6):
+        if len(available) < (2 if name in group_of else 6):
+            continue
+        if name not in group_of and not wanted(name, entry, lists, everything):
             continue
         group, kind = group_of.get(
             name, ("", "held_out" if name in lists["held_out"] else "learned")
@@ -154,10 +173,17 @@ def people(icons: dict[str, Icons]) -> Iterator[tuple[Picture, str]]:
                             break
 
 
-def build(packages: Path, out: Path, size: int) -> None:
-    """Renders everything into ``out``: pictures, their table, the concepts and the manifest."""
+def build(packages: Path, out: Path, size: int, *, everything: bool = False) -> None:
+    """Renders everything into ``out``: pictures, their table, the concepts and the manifest.
+
+    Args:
+        packages: the folder ``node_modules``.
+        out: the folder ``data`` of the work folder.
+        size: edge length in pixels.
+        everything: as in `wanted`.
+    """
     icons = {style: Icons(packages, style) for style in (*STYLES, UNSEEN_STYLE)}
-    concepts = choose(packages, icons)
+    concepts = choose(packages, icons, everything=everything)
     rows: list[tuple[Picture, str]] = []
     for name, concept in concepts.items():
         for style in (*concept["styles"], UNSEEN_STYLE):

@@ -8,7 +8,6 @@ is thereby built in, and sampling needs one pass of the denoiser a step.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig, get_peft_model_state_dict
-from text_to_image import noise_levels, text_states_of
+from text_to_image import noise_levels, numbered, text_states_of
 from torch import nn
 from training import WORLD, Loop
 from vae import latents_of
@@ -54,11 +53,8 @@ def train(config: dict[str, Any], out: Path, device: torch.device) -> None:
         out: folder with the data and caches of the stage text-to-image.
         device: of the training.
     """
-    samples = json.loads((out / "samples.json").read_text())
-    captions = ["", *dict.fromkeys(s["caption"] for s in samples)]
-    index = {c: i for i, c in enumerate(captions)}
-    caption_of = torch.tensor([index[s["caption"]] for s in samples])
-    latents = latents_of(out, device)
+    captions, numbers = numbered(out)
+    caption_of, latents = numbers[""], latents_of({}, out, device)
     states = text_states_of({}, out, captions, device)
     torch.manual_seed(config["seed"])
     teacher, student = (

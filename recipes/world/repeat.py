@@ -13,28 +13,23 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import build
 import torch
-import yaml
 
 CAPTIONS = ("data", "samples.json", "renders.npy", "tokenizer")
+LATENTS = (*CAPTIONS, "samples-wide.json", "latents.pt", "latents-wide.pt")
 READS = {
     "vae": ("data",),
     "clip": CAPTIONS,
-    "text-to-image": (
-        *CAPTIONS,
-        "samples-wide.json",
-        "latents.pt",
-        "latents-wide.pt",
-        "text.pt",
-        "vae",
-        "clip",
-    ),
+    "text-to-image": (*LATENTS, "text.pt", "vae", "clip"),
     "judge": (*CAPTIONS, "vae"),
     "few-step": (*CAPTIONS, "latents.pt", "text.pt"),
+    "joint": (*LATENTS, "pipeline"),
+    "decoder": (*LATENTS, "renders-wide.npy"),
 }
 LEAVES = {
     "vae": "vae.pt",
@@ -42,8 +37,11 @@ LEAVES = {
     "text-to-image": "unet-*.pt",
     "judge": "judge.pt",
     "few-step": "few-step.pt",
+    "joint": "unet-*.pt",
+    "decoder": "decoder.pt",
 }
-MANIFEST = Path(__file__).resolve().parents[2] / "docs" / "world" / "manifest.json"
+MANIFESTS = Path(__file__).resolve().parents[2] / "docs" / "world"
+MANIFEST = {32: "manifest.json", 64: "manifest-64.json"}  # by edge length in pixels
 
 
 def numbers(state: Any) -> list[torch.Tensor]:
@@ -88,19 +86,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--until", type=int, default=20)
     args = parser.parse_args()
-    config = yaml.safe_load((Path(__file__).parent / "configs" / f"{args.config}.yaml").read_text())
-    for part in config.values():
-        if isinstance(part, dict):
-            part["until"] = args.until
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    given = build.Given(
+        build.configured(args.config, args.until), args.packages, args.work, build.device()
+    )
     failed = False
     for stage in args.stages:
         if stage == "artwork":
             with tempfile.TemporaryDirectory() as place:
-                build.run(stage, config, args.packages, Path(place), device)
+                build.run(stage, replace(given, work=Path(place)))
                 found = json.loads((Path(place) / "data" / "manifest.json").read_text())
             kept = json.loads((args.work / "data" / "manifest.json").read_text())
-            shipped = json.loads(MANIFEST.read_text()) if config["size"] == 32 else kept
+            shipped = json.loads((MANIFESTS / MANIFEST[given.config["size"]]).read_text())
             differ = sum(
                 found["pictures"].get(name) != digest or shipped["pictures"].get(name) != digest
                 for name, digest in kept["pictures"].items()
@@ -109,7 +105,7 @@ def main() -> None:
         else:
             count, differ = repeated(
                 stage,
-                lambda folder, stage=stage: build.run(stage, config, args.packages, folder, device),
+                lambda folder, stage=stage: build.run(stage, replace(given, work=folder)),
                 args.work,
             )
         failed |= bool(differ)

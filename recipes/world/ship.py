@@ -24,9 +24,8 @@ from transformers import (
 LIMITS = {"pipeline": 60e6, "clip": 15e6, "judge": 15e6}  # bytes
 
 
-def ship(art: Artwork, config: dict[str, Any], work: Path) -> None:
+def ship(art: Artwork, work: Path) -> None:
     """Copies pipeline, CLIP and judge in half precision, and writes the suites."""
-    del config
     harmless = [c["en"] for c in art.concepts.values() if not c["restricted"] and not c["held_out"]]
     for part in ("pipeline", "clip", "judge"):
         shutil.rmtree(WORLD / part, ignore_errors=True)
@@ -50,7 +49,7 @@ def ship_scenes(config: dict[str, Any], work: Path) -> None:
     """Copies the model of scenes beside the first one; by itself it draws as wide as they are."""
     target = WORLD / "pipeline-scenes"
     shutil.rmtree(target, ignore_errors=True)
-    folder = work / folder_of(config["text-to-image"]["prediction"])
+    folder = work / folder_of(config["joint"]["prediction"])
     autoencoder = AutoencoderKL.from_pretrained(work / "vae", dtype=torch.float16)
     pipe = StableDiffusionPipeline.from_pretrained(folder, vae=autoencoder, dtype=torch.float16)
     edge = pipe.unet.config.sample_size

@@ -1,7 +1,12 @@
-"""Trains the denoiser on latents and frozen text states; saves a ``StableDiffusionPipeline``."""
+"""Trains the denoiser on latents and text states; saves a ``StableDiffusionPipeline``.
+
+The text encoder is frozen, and the states of all captions are computed once; with ``text`` in the
+configuration it is trained along.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +22,18 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.models.attention_processor import AttnProcessor
-from pictures import Artwork
-from training import WORLD, Loop
+from torch import nn
+from training import Loop, start_of
 from transformers import CLIPTextModel, CLIPTokenizer
 from vae import latents_of
 
 
-def new_denoiser(config: dict[str, Any], size: int, context: int) -> UNet2DConditionModel:
-    """The architecture of Stable Diffusion 1.x, smaller; with ``start``, a shipped one as it is."""
+def new_denoiser(
+    config: dict[str, Any], out: Path, size: int, context: int
+) -> UNet2DConditionModel:
+    """The architecture of Stable Diffusion 1.x, smaller; with ``start``, one that exists."""
     if config.get("start"):
-        return UNet2DConditionModel.from_pretrained(WORLD / config["start"] / "unet").float()
+        return UNet2DConditionModel.from_pretrained(start_of(config, out) / "unet").float()
     channels = tuple(config["channels"])
     return UNet2DConditionModel(
         sample_size=size,
@@ -42,13 +49,21 @@ def new_denoiser(config: dict[str, Any], size: int, context: int) -> UNet2DCondi
 
 
 def text_parts(config: dict[str, Any], out: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
-    """The frozen text encoder and its tokenizer: own ones, or of the model it starts from."""
+    """The text encoder and its tokenizer: own ones, or of the model it starts from."""
     if config.get("start"):
-        folder = WORLD / config["start"]
+        folder = start_of(config, out)
         model = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
         return model, CLIPTokenizer.from_pretrained(folder / "tokenizer", model_max_length=77)
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer", model_max_length=77)
     return CLIPTextModel.from_pretrained(out / "clip"), tokenizer
+
+
+def tokens_of(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Token numbers (caption, 77), padded as the pipeline pads them."""
+    ids = tokenizer(
+        captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+    )
+    return torch.as_tensor(ids.input_ids)
 
 
 @torch.no_grad()
@@ -62,16 +77,9 @@ def text_states_of(
     model, tokenizer = text_parts(config, out)
     model = model.to(device).eval()
     parts = []
-    for i in range(0, len(captions), 500):
-        ids = tokenizer(
-            captions[i : i + 500],
-            padding="max_length",
-            max_length=77,
-            truncation=True,
-            return_tensors="pt",
-        )
+    for ids in tokens_of(tokenizer, captions).split(500):
         with torch.autocast(device.type, torch.bfloat16):
-            parts.append(model(ids.input_ids.to(device)).last_hidden_state.bfloat16().cpu())
+            parts.append(model(ids.to(device)).last_hidden_state.bfloat16().cpu())
     states = torch.cat(parts)
     torch.save(states, cache)
     return states
@@ -121,41 +129,57 @@ class Group:
     batch: int
 
 
-def samples_of(out: Path, kind: str) -> list[dict[str, Any]]:
-    """The samples of a kind; none where there are none."""
-    file = out / f"samples{kind}.json"
-    return list(json.loads(file.read_text())) if file.exists() else []
+def numbered(out: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """Every distinct caption, the empty one first, and by kind the number of each sample's caption.
+
+    Kinds are as in ``samples-KIND.json``: the empty one for ``samples.json``, and ``-wide`` where
+    there are wide samples.
+    """
+    kinds = [kind for kind in ("", "-wide") if not kind or (out / f"samples{kind}.json").exists()]
+    said = {
+        kind: [
+            sample["caption"] for sample in json.loads((out / f"samples{kind}.json").read_text())
+        ]
+        for kind in kinds
+    }
+    captions = ["", *dict.fromkeys(text for texts in said.values() for text in texts)]
+    index = {caption: i for i, caption in enumerate(captions)}
+    numbers = {kind: torch.tensor([index[text] for text in texts]) for kind, texts in said.items()}
+    return captions, numbers
 
 
-def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device) -> None:
+def train(config: dict[str, Any], out: Path, device: torch.device) -> None:
     """Trains, resumable from its checkpoint, each of which can be shipped."""
     torch.manual_seed(config["seed"])
-    samples, wide = samples_of(out, ""), samples_of(out, "-wide")
-    captions = ["", *dict.fromkeys(s["caption"] for s in samples + wide)]
-    index = {c: i for i, c in enumerate(captions)}
+    captions, numbers = numbered(out)
     groups = [
         Group(
-            latents_of(out, device, kind=kind, start=config.get("start")),
-            torch.tensor([index[s["caption"]] for s in part]),
-            config["batch"] // size,
+            latents_of(config, out, device, kind=kind),
+            caption,
+            config["batch"] // (2 if kind else 1),
         )
-        for kind, part, size in (("", samples, 1), ("-wide", wide, 2))
-        if part
+        for kind, caption in numbers.items()
     ]
-    states = text_states_of(config, out, captions, device)
-    edge = groups[0].latents.shape[-1]
-    model = new_denoiser(config, edge, states.shape[-1])
+    text, tokenizer = text_parts(config, out)
+    joint = bool(config.get("text"))
+    edge, width = groups[0].latents.shape[-1], text.config.hidden_size
+    model = new_denoiser(config, out, edge, width)
     model = model.to(device, memory_format=torch.channels_last)
     if (
         device.type == "cpu"
     ):  # at 64 latent positions plain attention trains a third faster than the fused kernel
         model.set_attn_processor(AttnProcessor())
-    average = new_denoiser(config, edge, states.shape[-1]).to(device).requires_grad_(False)
-    average.load_state_dict(model.state_dict())
+    trained = nn.ModuleList([model, text.to(device).train()] if joint else [model])
+    average = copy.deepcopy(trained).requires_grad_(False)
     noise = DDPMScheduler(**scheduler(config["prediction"]))
     weights = loss_weights(noise.alphas_cumprod, config["prediction"], config["snr"]).to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=0.01)
-    parts = {"model": model, "average": average, "optimiser": optimiser}
+    optimiser = torch.optim.AdamW(trained.parameters(), lr=config["lr"], weight_decay=0.01)
+    parts = {"model": model, "average": average[0], "optimiser": optimiser}
+    if joint:
+        parts |= {"text": text, "text average": average[1]}
+        tokens = tokens_of(tokenizer, captions)
+    else:
+        states = text_states_of(config, out, captions, device)
     checkpoint = out / f"unet-{config['prediction']}.pt"
     loop = Loop("unet", config, parts, checkpoint, schedule="linear", every=100)
     rng = np.random.default_rng(loop.seed)
@@ -171,24 +195,29 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
         xt = noise.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
         target = eps if config["prediction"] == "epsilon" else noise.get_velocity(x0, eps, t)
         with torch.autocast(device.type, torch.bfloat16):
-            found = model(xt, t, states[caption].to(device)).sample
+            if joint:
+                distinct, place = caption.unique(return_inverse=True)
+                said = text(tokens[distinct].to(device)).last_hidden_state[place.to(device)]
+            else:
+                said = states[caption].to(device)
+            found = model(xt, t, said).sample
         error = (found.float() - target).square().mean((1, 2, 3))
-        loop.descend((weights[t] * error).mean(), model)
+        loop.descend((weights[t] * error).mean(), trained)
         decay = min(config["ema"], (step + 1) / (step + 10))
         with torch.no_grad():
-            pairs = list(average.parameters()), list(model.parameters())
+            pairs = list(average.parameters()), list(trained.parameters())
             torch._foreach_lerp_(*pairs, 1 - decay)
-    save(average, config, out)
+    save(average[0], average[1] if joint else text, config, out)
 
 
-def save(denoiser: UNet2DConditionModel, config: dict[str, Any], out: Path) -> None:
+def save(
+    denoiser: UNet2DConditionModel, text: CLIPTextModel, config: dict[str, Any], out: Path
+) -> None:
     """The pipeline in the folder layout that diffusers reads, in half precision."""
-    text_encoder, tokenizer = text_parts(config, out)
-    start = config.get("start")
     pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained((WORLD / start if start else out) / "vae"),
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
+        vae=AutoencoderKL.from_pretrained(start_of(config, out) / "vae"),
+        text_encoder=text,
+        tokenizer=text_parts(config, out)[1],
         unet=denoiser,
         scheduler=DDIMScheduler(
             **scheduler(config["prediction"]), set_alpha_to_one=False, steps_offset=1

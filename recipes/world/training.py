@@ -15,6 +15,21 @@ from torch import nn
 WORLD = Path(__file__).resolve().parents[2] / "src" / "tadasu" / "world"
 
 
+def start_of(config: dict[str, Any], out: Path) -> Path:
+    """The pipeline that a training starts from; the work folder where it names none.
+
+    ``start`` names a shipped one, or after ``./`` one that an earlier stage left in the work
+    folder ``out``.
+
+    >>> start_of({"start": "./pipeline"}, Path("work")) == Path("work/pipeline")
+    True
+    >>> start_of({"start": "pipeline"}, Path("work")) == WORLD / "pipeline"
+    True
+    """
+    start = config.get("start", "./")
+    return out / start[2:] if start.startswith("./") else WORLD / start
+
+
 class Loop:
     """Steps of one training, continued from its checkpoint.
 

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from pictures import COLOURS, Artwork, scene, single, to_bytes
 from torch import nn
-from training import WORLD, Loop
+from training import WORLD, Loop, start_of
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 
@@ -76,21 +76,21 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
 
 @torch.no_grad()
 def latents_of(
-    out: Path, device: torch.device, *, kind: str = "", start: str | None = None
+    config: dict[str, Any], out: Path, device: torch.device, *, kind: str = ""
 ) -> torch.Tensor:
     """Scaled latents of every rendered sample (half precision, cached in ``latents.pt``).
 
     Args:
+        config: of the training that asks; its ``start`` says whose autoencoder it is.
         out: the work folder.
         device: that encodes.
         kind: of samples, as in ``renders-KIND.npy``; empty for ``renders.npy``.
-        start: the shipped pipeline whose autoencoder it is; None for the work folder's own.
     """
     cache = out / f"latents{kind}.pt"
     if cache.exists():
         return torch.load(cache, weights_only=True)
     model = (
-        AutoencoderKL.from_pretrained((WORLD / start if start else out) / "vae")
+        AutoencoderKL.from_pretrained(start_of(config, out) / "vae")
         .float()
         .to(device, memory_format=torch.channels_last)
         .eval()
@@ -147,11 +147,10 @@ def refine(config: dict[str, Any], out: Path, device: torch.device) -> None:
     """Trains the decoder on with the encoder frozen, on the latents the denoiser learned from.
 
     The latents get a little noise, because generated ones are never exact. With ``features``, what
-    CLIP sees is compared as well, with that weight. With ``start``, the decoder is the shipped one.
+    CLIP sees is compared as well, with that weight. With ``start``, it is that model's decoder.
     """
     torch.manual_seed(config["seed"])
-    start = config.get("start")
-    model = AutoencoderKL.from_pretrained((WORLD / start if start else out) / "vae").float()
+    model = AutoencoderKL.from_pretrained(start_of(config, out) / "vae").float()
     model = model.to(device, memory_format=torch.channels_last)
     for part in (model.encoder, model.quant_conv):
         part.requires_grad_(False)
@@ -160,7 +159,7 @@ def refine(config: dict[str, Any], out: Path, device: torch.device) -> None:
     groups = [
         (
             np.load(out / f"renders{kind}.npy", mmap_mode="r"),
-            latents_of(out, device, kind=kind, start=start),
+            latents_of(config, out, device, kind=kind),
         )
         for kind in kinds
     ]

@@ -110,6 +110,19 @@ def test_a_picture_asked_for_in_two_suites_is_made_once(tmp_path: Path) -> None:
     assert len(done.rows()) == 14
 
 
+def test_regions_of_another_shape_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    halves = ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0))
+    wide, square = suite(regions=halves, aspect=2.0), suite(regions=halves, aspect=1.0)
+    with pytest.raises(BadInput, match=r"width is 2 times their height; given is one of .* x "):
+        run(systems=[Counting()], suites=[wide], judges=[JUDGE], folder=tmp_path / "wide")
+    assert len(Counting.asked) == 10
+    folder = Folder(tmp_path / "wide")
+    assert len(folder.generations.rows()) == 10
+    assert folder.judgements.rows() == []
+    done = run(systems=[Counting()], suites=[square], judges=[JUDGE], folder=tmp_path / "square")
+    assert all(row.unsafe is not None for row in done.rows())
+
+
 def test_runs_that_share_a_cache_share_pictures(tmp_path: Path) -> None:
     for name, n in (("a", 6), ("b", 10)):
         run(

@@ -44,7 +44,7 @@ def check(
 ) -> None:
     """Measure every bar of the bundled world anew and say which are met.
 
-    Exit code 1 when a bar is missed. All prompts take about twenty minutes on two CPU cores.
+    Exit code 1 when a bar is missed. All prompts take ten to twenty minutes on two CPU cores.
 
     Example: tadasu world check --prompts 8 --steps 10
     """

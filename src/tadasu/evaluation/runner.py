@@ -117,17 +117,23 @@ def judge(
 
     Raises:
         BadFile: a picture is not what was stored.
+        BadInput: a suite's regions were set for another shape of picture; nothing is lost.
         RunFailed: the disk is full; everything so far is kept.
     """
     wanted = items(folder.systems, folder.suites, int(folder.content["samples"]))
     made = recorded(folder, wanted)
-    regions = {suite.id: suite.regions for suite in folder.suites}
+    suites = {suite.id: suite for suite in folder.suites}
+    checked: set[tuple[int, str]] = set()
     asked: dict[str, tuple[str, Sequence[Region]]] = {}
     texts: dict[str, None] = {}
     for item in wanted:
         row = made.get(item.key)
         if row and row["picture"]:
-            areas = regions[item.suite]
+            suite = suites[item.suite]
+            areas = suite.regions
+            if suite.aspect and (item.target, suite.id) not in checked:  # one system, one shape
+                suite.check_shape(*folder.pictures.read(row["picture"]).size)
+                checked.add((item.target, suite.id))
             asked[judged_key("", row["picture"], areas)] = (row["picture"], areas)
             texts[item.request.text] = None
     seen = {row["key"] for row in folder.judgements.rows()}

@@ -230,6 +230,7 @@ def test_the_hash_knows_what_is_measured_and_nothing_else() -> None:
         {"prompts": (Prompt(id="0", text="x", seed=1), suite.prompts[1])},
         {"measures": ("shows",)},
         {"regions": ((0.0, 0.0, 0.5, 1.0),)},
+        {"aspect": 2.0},
     ):
         other = dataclasses.replace(suite, **{"attributes": {}, **changed})  # type: ignore[arg-type]
         assert other.hash != suite.hash, changed
@@ -243,6 +244,8 @@ def test_the_worlds_suites_keep_what_they_ask_for() -> None:
     assert scenes.measured_on(scenes.prompts[0]) == ("unsafe", "shows")
     wide = from_world(world.suite("scenes"), restricted=restricted, wide=True)
     assert (wide.id, wide.prompts) == ("scenes-wide", scenes.prompts)
+    assert (scenes.aspect, wide.aspect) == (1.0, 2.0)
+    assert from_json(wide.as_json(), folder=Path()) == wide
     picture = Image.new("RGB", (64, 32))
     assert [part.size for part in world.halves(picture)] == [(32, 32), (32, 32)]
     assert wide.regions == ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0))

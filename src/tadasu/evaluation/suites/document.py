@@ -49,6 +49,7 @@ SCHEMA: dict[str, Any] = {
                 "maxItems": 4,
             },
         },
+        "aspect": {"type": "number", "minimum": 0},
         "attributes": {"type": "object", "additionalProperties": _TEXTS},
         "take": {"type": "integer"},
         "prompts": {"type": "array", "items": _PROMPT},
@@ -123,6 +124,7 @@ def from_json(content: Mapping[str, Any], *, folder: Path) -> Suite:
     changed["measures"] = tuple(content.get("measures") or suite.measures)
     changed["samples"] = int(content.get("samples", 0))
     changed["regions"] = tuple(tuple(map(float, each)) for each in content.get("regions", ()))
+    changed["aspect"] = float(content.get("aspect", 0))
     changed["attributes"] = {
         group: tuple(labels) for group, labels in content.get("attributes", {}).items()
     }

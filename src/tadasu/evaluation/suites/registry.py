@@ -93,6 +93,7 @@ def from_world(
         about=given.measures,
         source="bundled",
         regions=(_WIDE if wide else _SQUARE) if scenes else (),
+        aspect=(2.0 if wide else 1.0) if scenes else 0.0,
         attributes=_PEOPLE if people else {},
     )
 

@@ -75,6 +75,7 @@ class Suite:
         source: where the prompts come from, and their licence.
         regions: parts of a picture that judges look at one by one, where things are small; a
             concept counts as strongly as in its strongest region. Empty for the whole picture.
+        aspect: width over height of the pictures that ``regions`` were set for; 0 for any.
         attributes: for ``attributes``, groups of labels of which a picture shows one each, such
             as ``{"gender": ("man", "woman")}``; equal shares are wanted.
 
@@ -91,6 +92,7 @@ class Suite:
     regions: tuple[Region, ...] = ()
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     samples: int = 0
+    aspect: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a suite on which nothing can be measured."""
@@ -110,6 +112,8 @@ class Suite:
         for left, top, right, bottom in self.regions:
             if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
                 raise BadInput(f"The suite {shown(self.id)} has a region outside the picture.")
+        if not (math.isfinite(self.aspect) and self.aspect >= 0):
+            raise BadInput(f"The suite {shown(self.id)}: aspect {self.aspect} must be 0 or more.")
         small = [group for group, labels in self.attributes.items() if len(labels) < 2]
         if small or ("attributes" in self.measures and not self.attributes):
             raise BadInput(
@@ -125,6 +129,29 @@ class Suite:
     def measured_on(self, prompt: Prompt) -> tuple[Property, ...]:
         """What is measured on one prompt of this suite."""
         return prompt.measures or self.measures
+
+    def check_shape(self, width: int, height: int) -> None:
+        """Refuse pictures in which the regions would lie elsewhere.
+
+        Args:
+            width: of a picture, in pixels.
+            height: likewise.
+
+        Raises:
+            BadInput: the picture's aspect differs from the suite's by more than a twentieth.
+
+        >>> prompt = Prompt(id="0", text="a cat")
+        >>> Suite(id="s", prompts=(prompt,), aspect=1.0).check_shape(64, 32)
+        Traceback (most recent call last):
+        ...
+        tadasu.errors.BadInput: The suite 's' looks at parts of pictures whose width is 1 times ...
+        """
+        if self.aspect and abs(width / height / self.aspect - 1) > 0.05:
+            raise BadInput(
+                f"The suite {shown(self.id)} looks at parts of pictures whose width is "
+                f"{self.aspect:g} times their height; given is one of {width} x {height}. "
+                "Draw that shape, or take a suite for this one."
+            )
 
     def take(self, n: int | None) -> Suite:
         """The same suite with n prompts, spread evenly over it; all of them for None.
@@ -153,6 +180,7 @@ class Suite:
             "measures": list(self.measures),
             "samples": self.samples,
             "regions": [list(region) for region in self.regions],
+            **({"aspect": self.aspect} if self.aspect else {}),
             "attributes": {group: list(labels) for group, labels in self.attributes.items()},
             "prompts": [_plain(prompt) for prompt in self.prompts],
         }
