@@ -140,8 +140,9 @@ def pipeline(device: str | None = None, *, model: str = "world") -> Any:
     Args:
         device: a torch device; None for CUDA where there is one, else the CPU.
         model: one of `MODELS`. ``world`` is the one on which nearly everything is measured; it
-            draws single things, 32 × 32 pixels. ``world-scenes`` was trained on from it, also on
-            scenes of two things, 64 wide and 32 high, which it draws unless a size is given.
+            draws single things, 32 × 32 pixels, and predicts the noise. ``world-scenes`` was
+            trained on from it together with its text encoder, also on scenes of two things, 64
+            wide and 32 high, which it draws unless a size is given; it predicts the velocity.
 
     Raises:
         UnknownName: there is no such bundled model.
