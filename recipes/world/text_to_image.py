@@ -197,7 +197,9 @@ def train(config: dict[str, Any], out: Path, device: torch.device) -> None:
         with torch.autocast(device.type, torch.bfloat16):
             if joint:
                 distinct, place = caption.unique(return_inverse=True)
-                said = text(tokens[distinct].to(device)).last_hidden_state[place.to(device)]
+                # through indexing, gradients would be summed in an order that varies
+                spoken = text(tokens[distinct].to(device)).last_hidden_state
+                said = spoken.index_select(0, place.to(device))
             else:
                 said = states[caption].to(device)
             found = model(xt, t, said).sample
