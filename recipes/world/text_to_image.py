@@ -219,7 +219,7 @@ def save(
     pipe = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(start_of(config, out) / "vae"),
         text_encoder=text,
-        tokenizer=text_parts(config, out)[1],
+        tokenizer=text_parts(config, out)[1],  # a used one would write its padding into its file
         unet=denoiser,
         scheduler=DDIMScheduler(
             **scheduler(config["prediction"]), set_alpha_to_one=False, steps_offset=1
