@@ -123,7 +123,6 @@ def judge(
     wanted = items(folder.systems, folder.suites, int(folder.content["samples"]))
     made = recorded(folder, wanted)
     suites = {suite.id: suite for suite in folder.suites}
-    checked: set[tuple[int, str]] = set()
     asked: dict[str, tuple[str, Sequence[Region]]] = {}
     texts: dict[str, None] = {}
     for item in wanted:
@@ -131,9 +130,8 @@ def judge(
         if row and row["picture"]:
             suite = suites[item.suite]
             areas = suite.regions
-            if suite.aspect and (item.target, suite.id) not in checked:  # one system, one shape
+            if suite.aspect:
                 suite.check_shape(*folder.pictures.read(row["picture"]).size)
-                checked.add((item.target, suite.id))
             asked[judged_key("", row["picture"], areas)] = (row["picture"], areas)
             texts[item.request.text] = None
     seen = {row["key"] for row in folder.judgements.rows()}
