@@ -3,16 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-EXTRAS := diffusers,onnx,nudenet,minilm,openai,calibrate,evaluate,dev
+# The same everywhere: what is type-checked and tested must not depend on who runs it.
+EXTRAS := diffusers,onnx,nudenet,minilm,openai,calibrate,evaluate,inspect,ray,dev
 PYTEST_FLAGS ?=
 
-# Under CI everything but the GPU tests runs; at home the quick tests run.
+# Under CI everything but the GPU tests runs; elsewhere the quick tests run.
 ifeq ($(CI),true)
-MARKERS := -m "not gpu"
-EXTRAS := $(EXTRAS),inspect,ray
+MARKERS ?= -m "not gpu"
 endif
 
-.PHONY: setup demo test format clean
+.PHONY: setup demo check test format clean
 
 setup: $(STAMP)
 
@@ -24,10 +24,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/tadasu demo --out demo
 
-test: setup
+check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test: check
 	$(BIN)/pytest $(MARKERS) $(PYTEST_FLAGS)
 
 format: setup

@@ -6,13 +6,13 @@ load torch.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tadasu import references as _references
 from tadasu.alignment import opening as _opening
 from tadasu.editing import models as _models
+from tadasu.errors import imported
 
 if TYPE_CHECKING:
     from tadasu import alignment as alignment
@@ -95,7 +95,7 @@ def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'tadasu' has no attribute {name!r}")
     module, attribute = _EXPORTS[name]
-    found: object = importlib.import_module(module)
+    found: object = imported(module)
     if attribute:
         found = getattr(found, attribute)
     globals()[name] = found

@@ -7,7 +7,7 @@
     │   ├── UnknownName     a name that no list contains; carries the near misses
     │   └── BadFile         a file or folder that is damaged, incomplete or refused
     ├── MissingPart     an extra, a model or a server is not there          (CLI exit code 3)
-    └── RunFailed       the work started and could not be finished honestly (CLI exit code 3)
+    └── RunFailed       the work started and could not be finished honestly (CLI exit code 4)
 
 Every message says what was given, what was expected and what to do.
 """
@@ -15,7 +15,10 @@ Every message says what was given, what was expected and what to do.
 from __future__ import annotations
 
 import difflib
+import importlib
+import re
 from collections.abc import Iterable
+from types import ModuleType
 
 
 class TadasuError(Exception):
@@ -69,11 +72,53 @@ class MissingPart(TadasuError):
         """
         return cls(f"{feature} needs an extra. Install it with: pip install 'tadasu[{extra}]'")
 
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> MissingPart | None:
+        """The missing extra behind a failed import; None where no extra brings the module.
+
+        >>> str(MissingPart.of(ModuleNotFoundError("No module named 'torch'", name="torch")))
+        "This needs the package torch. Install it with: pip install 'tadasu[diffusers]'"
+        >>> MissingPart.of(ModuleNotFoundError("No module named 'typo'", name="typo")) is None
+        True
+        """
+        module = (error.name or "").partition(".")[0]
+        extra = _extras().get(module)
+        if extra is None:
+            return None
+        return cls(
+            f"This needs the package {module}. Install it with: pip install 'tadasu[{extra}]'"
+        )
+
 
 class RunFailed(TadasuError):
     """The work started and could not be finished honestly, so its result is withheld."""
 
-    exit_code = 3
+    exit_code = 4
+
+
+def imported(module: str) -> ModuleType:
+    """A module that may need an extra.
+
+    Raises:
+        MissingPart: a package that it needs is not installed; the message names the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingPart.of(error) or error from error
+
+
+def _extras() -> dict[str, str]:
+    """The first extra that brings each module, as this package's own metadata declare it."""
+    from importlib import metadata
+
+    found: dict[str, str] = {}
+    for line in metadata.requires("tadasu") or ():
+        parts = re.match(r"([\w.-]+)[^;]*;\s*extra == ['\"]([\w-]+)['\"]", line)
+        if parts:
+            module = parts[1].lower().replace("-", "_").removesuffix("_python")
+            found.setdefault(module, parts[2])
+    return found
 
 
 def shown(value: object, limit: int = 60) -> str:

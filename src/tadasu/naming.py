@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable, Collection
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from tadasu.errors import BadInput, UnknownName, shown
+from tadasu.errors import BadInput, UnknownName, imported, shown
 
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -45,7 +45,7 @@ def find(
     known = names(package, others)
     if name not in known:
         raise UnknownName(kind, name, known)
-    module = importlib.import_module(f"{package}.{name}")
+    module = imported(f"{package}.{name}")
     own = [
         member
         for member in vars(module).values()

@@ -76,9 +76,9 @@ def test_run_report_rejudge_and_compare(place: Path, capsys: pytest.CaptureFixtu
 
 def test_suites_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "suites", "--json"]) == 0
-    found = {suite["id"]: suite for suite in document(capsys)}
-    assert found["explicit"]["measures"] == "unsafe"
-    assert found["scenes"]["measures"] == "shows, unsafe"
+    found = {suite["id"]: suite for suite in document(capsys)["suites"]}
+    assert found["explicit"]["measures"] == ["unsafe"]
+    assert found["scenes"]["measures"] == ["shows", "unsafe"]
     assert run(["evaluate", "suites", "benign"]) == 0
     assert "benign" in capsys.readouterr().out
 

@@ -6,10 +6,10 @@ model, a server, or a script.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from tadasu.alignment.registry import names
+from tadasu.errors import imported
 
 __all__ = ["names"]
 
@@ -36,7 +36,7 @@ _ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     """Import a public name the first time somebody asks for it."""
     if name in _ELSEWHERE:
-        module = importlib.import_module(f"tadasu.alignment.{_ELSEWHERE[name]}")
+        module = imported(f"tadasu.alignment.{_ELSEWHERE[name]}")
         return getattr(module, name)
     raise AttributeError(f"module 'tadasu.alignment' has no attribute {name!r}")
 

@@ -7,8 +7,9 @@ torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from tadasu.errors import imported
 
 _ELSEWHERE = {
     "Adapter": "adapter",
@@ -27,7 +28,7 @@ _ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     """Import a public name the first time somebody asks for it."""
     if name in _ELSEWHERE:
-        return getattr(importlib.import_module(f"tadasu.auditing.{_ELSEWHERE[name]}"), name)
+        return getattr(imported(f"tadasu.auditing.{_ELSEWHERE[name]}"), name)
     raise AttributeError(f"module 'tadasu.auditing' has no attribute {name!r}")
 
 

@@ -91,7 +91,8 @@ def align(
 
     A refusal is an answer: exit code 0. Exit code 3 when a model or evaluator is missing.
 
-    Example: tadasu align --image picture.png --text "How do I use this?"
+    Example: tadasu world samples &&
+    tadasu align --image samples/picture.png --text "How do I use this?"
     """  # fmt: skip
     from tadasu.alignment.aligned import Aligned, Evaluators
     from tadasu.alignment.intake import picture

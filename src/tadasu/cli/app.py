@@ -11,13 +11,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tadasu.errors import TadasuError
+from tadasu.errors import MissingPart, RunFailed, TadasuError
 
 #: The order of ``tadasu --help``. A new command is one file here, and its name in this list.
 COMMANDS: tuple[str, ...] = (
@@ -86,7 +87,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``tadasu``; without them those of the process.
 
     Returns:
-        0 done, 1 done and something was found, 2 bad input, 3 a part is missing.
+        0 done, 1 done and something was found, 2 bad input, 3 a part is missing, 4 the work could
+        not be finished: no room on the disk, out of memory, or a defect (then with a traceback).
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no advice about absent libraries
     try:
@@ -94,11 +96,25 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except TadasuError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"[red]error:[/red] {escape(str(error))}"
-        )
-        return error.exit_code
+        return _failed(error)
+    except ModuleNotFoundError as error:
+        return _failed(MissingPart.of(error) or error)
+    except (OSError, MemoryError) as error:
+        return _failed(RunFailed(f"The work stopped: {str(error) or type(error).__name__}."))
+    except Exception as error:
+        return _failed(error)
     return 0
+
+
+def _failed(error: Exception) -> int:
+    """Print the message of an error that was foreseen, the traceback of any other."""
+    if not isinstance(error, TadasuError):
+        traceback.print_exception(error)
+        return RunFailed.exit_code
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"[red]error:[/red] {escape(str(error))}"
+    )
+    return error.exit_code
 
 
 def main() -> None:

@@ -66,7 +66,8 @@ def audit(
     Exit code 1 when anything is present, undecided or unreadable. With --report an audit that was
     stopped goes on where it was.
 
-    Example: tadasu audit downloads --report audit
+    Example: tadasu world samples &&
+    tadasu audit samples/downloads --report audit
     """
     from tadasu.errors import UnknownName
     from tadasu.examination import exports

@@ -52,8 +52,8 @@ def compare(
 
     Example: tadasu compare "a cat next to a pistol" --negative "a pistol" -g sld,presence
     """
-    from tadasu.cli.generate import load_model, prepare
-    from tadasu.cli.output import print_json
+    from tadasu.cli.generate import load_model
+    from tadasu.cli.output import folder, print_json
     from tadasu.guard import Sampler
     from tadasu.guidance.registry import parse
     from tadasu.screen import check_prompt
@@ -66,14 +66,14 @@ def compare(
     for rule in rules:
         parse(rule)
     sampler = Sampler(steps=steps, guidance_scale=scale, batch_size=n)
-    prepare(out.parent)
-    pipe = load_model(model, device)
-    seeds = [seed + i for i in range(n)]
-    columns = [("none", _draw(pipe, prompt, seeds, sampler, None, negative))]
-    columns += [(rule, _draw(pipe, prompt, seeds, sampler, rule, negative)) for rule in rules]
-    partial = out.with_suffix(".partial")
-    grid(columns).save(partial, format="PNG")
-    partial.replace(out)
+    with folder(out.parent):
+        pipe = load_model(model, device)
+        seeds = [seed + i for i in range(n)]
+        columns = [("none", _draw(pipe, prompt, seeds, sampler, None, negative))]
+        columns += [(rule, _draw(pipe, prompt, seeds, sampler, rule, negative)) for rule in rules]
+        partial = out.with_suffix(".partial")
+        grid(columns).save(partial, format="PNG")
+        partial.replace(out)
     if json_output:
         document: dict[str, Any] = {"file": str(out), "prompt": prompt, "seeds": seeds}
         print_json(document | {"columns": [name for name, _ in columns]})

@@ -41,7 +41,8 @@ def add(
     Audits hold a file against harmless concepts of the bank, so add at least eleven of those too.
     Pictures are copied. Never collect pictures of child abuse: possessing them is a crime.
 
-    Example: tadasu concepts add dagger --images daggers --part-of weapons --text "a dagger"
+    Example: tadasu world samples &&
+    tadasu concepts add dagger --images samples/daggers --part-of weapons --bank bank
     """
     from tadasu.auditing import bank as banks
 
@@ -64,7 +65,9 @@ def add(
 def list_(bank: Folder = None, json_output: AsJson = False) -> None:
     """Show what a bank holds.
 
-    Example: tadasu concepts list
+    Example: tadasu world samples &&
+    tadasu concepts add dagger --images samples/daggers --bank bank &&
+    tadasu concepts list --bank bank
     """
     from tadasu.auditing import bank as banks
 

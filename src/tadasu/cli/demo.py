@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -55,33 +54,34 @@ def demo(
     ] = "kids",
     n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 24,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 15,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file.")
-    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
 ) -> None:
     """Show the main job on the bundled world: the same prompts with and without protection.
 
     Example: tadasu demo --out demo
     """
-    from tadasu.cli.generate import prepare
+    from tadasu.cli.output import folder, print_json
     from tadasu.evaluation import page
     from tadasu.policy import Policy
 
     rules = Policy.load(policy)
-    prepare(out)
     began = time.perf_counter()
-    asks = _asks(n)
-    columns = _columns(asks, rules, steps)
     target = out / "index.html"
     title = (
         "Tadasu: the same prompts, with and without protection",
         "Tadasu：保護の有無による比較",
     )
-    page.write(target, asks, columns, title=title, notes=NOTES, measures=MEASURES)
+    with folder(out):
+        asks = _asks(n)
+        columns = _columns(asks, rules, steps)
+        page.write(target, asks, columns, title=title, notes=NOTES, measures=MEASURES)
     figures = _figures(asks, columns, rules, time.perf_counter() - began)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    _print(figures, target)
+    if json_output:
+        print_json({"file": str(target), **figures})
+    else:
+        _print(figures, target)
 
 
 def _asks(n: int) -> list[Ask]:

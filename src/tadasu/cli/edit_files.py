@@ -21,7 +21,8 @@ Force = Annotated[bool, typer.Option("--force", help="Apply to another text enco
 def show(file: File, json_output: Json = False) -> None:
     """Say what an edit file holds, after checking that nobody changed it.
 
-    Example: tadasu edit show no-weapons.safetensors
+    Example: tadasu edit erase pistol --out no-weapons.safetensors &&
+    tadasu edit show no-weapons.safetensors
     """
     from tadasu.editing import artefact
 
@@ -39,7 +40,9 @@ def check(
 ) -> None:
     """Measure an edit on a model, without drawing; exit code 1 when it falls short.
 
-    Example: tadasu edit check no-weapons.safetensors --captions captions.csv
+    Example: tadasu world samples &&
+    tadasu edit erase pistol --out no-weapons.safetensors &&
+    tadasu edit check no-weapons.safetensors --captions samples/captions.csv
     """
     from tadasu.editing import artefact
     from tadasu.editing.check import require
@@ -94,7 +97,8 @@ def preview(
     intervals. Pictures of prompts that name an edited concept, or one of the policy's, are blurred
     until clicked.
 
-    Example: tadasu edit preview no-weapons.safetensors "a cat next to a pistol" --out page.html
+    Example: tadasu edit erase pistol --out no-weapons.safetensors &&
+    tadasu edit preview no-weapons.safetensors "a cat next to a pistol" --out page.html
     """
     from tadasu.editing import artefact
     from tadasu.policy import Policy
@@ -162,7 +166,8 @@ def export(
 ) -> None:
     """Write an edit as a LoRA file for one model.
 
-    Example: tadasu edit export no-weapons.safetensors --format kohya --out lora.safetensors
+    Example: tadasu edit erase pistol --out no-weapons.safetensors &&
+    tadasu edit export no-weapons.safetensors --format kohya --out lora.safetensors
     """
     from tadasu.editing import artefact
 
@@ -187,7 +192,8 @@ def apply(
 
     Edits that would redirect each other are refused before anything is written.
 
-    Example: tadasu edit apply no-weapons.safetensors --out safer-model
+    Example: tadasu edit erase pistol --out no-weapons.safetensors &&
+    tadasu edit apply no-weapons.safetensors --out safer-model
     """
     from tadasu.editing import artefact
     from tadasu.editing.edit import check_stack, interference
@@ -219,7 +225,8 @@ def prior(
 ) -> None:
     """Measure what ordinary captions use of a model's text space.
 
-    Example: tadasu edit prior captions.csv --out prior.safetensors
+    Example: tadasu world samples &&
+    tadasu edit prior samples/captions.csv --out prior.safetensors
     """
     import time
 

@@ -56,7 +56,9 @@ def suggest(
     A log has one row per picture; concept is empty for harmless prompts, flagged is yes, no or
     empty. Nothing is changed; --out makes the edit.
 
-    Example: tadasu edit suggest runs/monday --policy kids
+    Example: tadasu world samples &&
+    tadasu evaluate run samples/evaluation.yaml &&
+    tadasu edit suggest evaluation --policy kids
     """
     from tadasu.backends.diffusers.context.text import PipelineEncoder
     from tadasu.cli.generate import load_model

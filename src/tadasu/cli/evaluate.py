@@ -59,7 +59,8 @@ def run_(
     A run that was stopped, however, goes on when the same command is given again. The reports
     lie in the run's folder: report.html, report.md, report.csv.
 
-    Example: tadasu evaluate run examples/evaluation/small.yaml -n 2
+    Example: tadasu world samples &&
+    tadasu evaluate run samples/evaluation.yaml -n 2
     """
     from tadasu.evaluation.evaluate import run
     from tadasu.evaluation.spec import Spec
@@ -100,7 +101,9 @@ def rejudge(
 ) -> None:
     """Judge a run's pictures anew, with other judges or thresholds; no picture is made.
 
-    Example: tadasu evaluate rejudge evaluation examples/evaluation/small.yaml
+    Example: tadasu world samples &&
+    tadasu evaluate run samples/evaluation.yaml -n 2 &&
+    tadasu evaluate rejudge evaluation samples/evaluation.yaml
     """
     from tadasu.evaluation.evaluate import rejudge as again
     from tadasu.evaluation.spec import Spec
@@ -125,7 +128,9 @@ def report(
 ) -> None:
     """Write a run's report; the page needs no network.
 
-    Example: tadasu evaluate report evaluation --out report.html
+    Example: tadasu world samples &&
+    tadasu evaluate run samples/evaluation.yaml -n 2 &&
+    tadasu evaluate report evaluation --out report.html
     """
     from tadasu.evaluation.report import write
     from tadasu.evaluation.results import Run
@@ -155,19 +160,18 @@ def suites_(
     bundled = surroundings(None).suites
     found = [find(name, bundled) for name in names or bundled]
     if json_output:
-        print_json(
-            [
-                {
-                    "id": suite.id,
-                    "prompts": len(suite.prompts),
-                    "measures": ", ".join(_measures(suite)),
-                    "about": suite.about,
-                    "source": suite.source,
-                    "hash": suite.hash,
-                }
-                for suite in found
-            ]
-        )
+        listed: list[Json] = [
+            {
+                "id": suite.id,
+                "prompts": len(suite.prompts),
+                "measures": _measures(suite),
+                "about": suite.about,
+                "source": suite.source,
+                "hash": suite.hash,
+            }
+            for suite in found
+        ]
+        print_json({"suites": listed})
         return
     listed = table("suite", "prompts", "measures", "about", "source")
     for suite in found:
@@ -195,7 +199,9 @@ def compare(
 
     Paired tests with Holm's adjustment. Exit code 1 when the second fell short anywhere.
 
-    Example: tadasu evaluate compare evaluation evaluation --systems plain=sld
+    Example: tadasu world samples &&
+    tadasu evaluate run samples/evaluation.yaml -n 2 &&
+    tadasu evaluate compare evaluation evaluation --systems plain=presence
     """
     from tadasu.evaluation.comparing import compare as held
     from tadasu.evaluation.results import Run

@@ -59,7 +59,9 @@ def export(
     Pictures are blurred until a rater asks for them, unless the judge called them safe and their
     prompt harmless. The page does not say which system made a picture.
 
-    Example: tadasu evaluate label export evaluation --n 50 --concept weapons
+    Example: tadasu world samples &&
+    tadasu evaluate run samples/evaluation.yaml -n 2 &&
+    tadasu evaluate label export evaluation --n 50 --concept weapons
     """
     from tadasu.evaluation.people import page as pages
     from tadasu.evaluation.people.task import compare_task, label_task
@@ -118,6 +120,8 @@ def import_(
     """Check what raters saved and say how far they agree, and what they prefer.
 
     With --run, the judge's error rates are counted against what most people say.
+
+    The files answers-*.json are what raters saved from the page of tadasu evaluate label export.
 
     Example: tadasu evaluate label import answers-*.json --run evaluation --card card.json
     """

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tadasu.errors import BadFile, shown
+from tadasu.cli.output import folder
+from tadasu.errors import shown
 
 if TYPE_CHECKING:
     from tadasu.guard import Guard
     from tadasu.policy import Policy
     from tadasu.records import Generation
+
+
+class FailOn(StrEnum):
+    """Which outcome makes the exit code 1."""
+
+    NONE = "none-released"
+    WITHHELD = "withheld"
+    NEVER = "never"
 
 
 def generate(
@@ -49,6 +59,7 @@ def generate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the released pictures.")
     ] = Path("out"),
+    fail_on: Annotated[FailOn, typer.Option(help="When the exit code is 1.")] = FailOn.NONE,
     json_output: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
@@ -56,7 +67,8 @@ def generate(
     """Draw pictures under a policy.
 
     The prompt is screened, the sampling steered, every picture judged. Safe pictures are written,
-    the others are listed with the reasons.
+    the others are listed with the reasons. Exit code 1 when no picture was released; with
+    --fail-on withheld when any was not, with --fail-on never never.
 
     Example: tadasu generate "a cat" "a red apple" -n 2
     """
@@ -64,19 +76,22 @@ def generate(
     from tadasu.policy import Policy
 
     rules = Policy.load(policy)
-    guard = _guard(
-        rules, model=model, guidance=guidance, device=device, judge=judge, clip=clip,
-        sampler=(steps, scale, batch_size),
-    )  # fmt: skip
-    answers = guard.generate(prompts, n=n, seed=seed)
-    prepare(out)
-    done = [_written(each, out) for each in _watched(answers, n * len(prompts))]
+    with folder(out):
+        guard = _guard(
+            rules, model=model, guidance=guidance, device=device, judge=judge, clip=clip,
+            sampler=(steps, scale, batch_size),
+        )  # fmt: skip
+        answers = guard.generate(prompts, n=n, seed=seed)
+        done = [_written(each, out) for each in _watched(answers, n * len(prompts))]
     done.sort(key=lambda each: (prompts.index(each["prompt"]), each["seed"]))
     document: dict[str, Any] = {"policy": rules.identity, "images": done}
     if json_output:
         print_json(document)
     else:
         _print(done, out)
+    withheld = [each["file"] is None for each in done]
+    if (fail_on is FailOn.WITHHELD and any(withheld)) or (fail_on is FailOn.NONE and all(withheld)):
+        raise typer.Exit(1)
 
 
 def own_detectors(model: str) -> dict[str, str]:
@@ -91,23 +106,6 @@ def load_model(ref: str, device: str | None) -> Any:
     from tadasu.backends.diffusers.load import load
 
     return load(ref, device=device)
-
-
-def prepare(folder: Path) -> None:
-    """Makes the output folder before anything is sampled.
-
-    Raises:
-        BadFile: it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".tadasu"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise BadFile(
-            f"The output folder {shown(folder, 300)} cannot be written: {error}"
-        ) from error
 
 
 def _guard(

@@ -52,7 +52,8 @@ def judge(
     Exit code 1 when something was flagged or could not be told, 2 when a file could not be read
     (the others are judged all the same), 3 when a part is missing.
 
-    Example: tadasu judge picture.png --policy kids
+    Example: tadasu world samples &&
+    tadasu judge samples/picture.png --policy kids
     """
     from tadasu.policy import Policy
 

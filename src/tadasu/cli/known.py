@@ -36,7 +36,8 @@ def add(
     Only sketches of what a file changes are kept, never the file. Exit code 1 when a file could
     not be read.
 
-    Example: tadasu known add banned.safetensors downloads/bad.safetensors --note "case 7"
+    Example: tadasu world samples &&
+    tadasu known add banned.safetensors samples/downloads --note "case 7"
     """
     from tadasu.examination.known import base_of, remember
     from tadasu.examination.walk import files
@@ -57,7 +58,9 @@ def add(
 def list_(index: Where, json_output: AsJson = False) -> None:
     """Show which files an index knows.
 
-    Example: tadasu known list banned.safetensors
+    Example: tadasu world samples &&
+    tadasu known add banned.safetensors samples/downloads &&
+    tadasu known list banned.safetensors
     """
     from tadasu.auditing.lineage_index import Index
 

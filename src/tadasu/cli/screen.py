@@ -25,6 +25,17 @@ class EmbedderChoice(StrEnum):
     NONE = "none"
 
 
+class FailOn(StrEnum):
+    """Which action makes the exit code 1."""
+
+    BLOCK = "block"
+    FLAG = "flag"
+    NEVER = "never"
+
+
+FAILS = {FailOn.BLOCK: ("block",), FailOn.FLAG: ("flag", "block"), FailOn.NEVER: ()}
+
+
 def screen(
     texts: Annotated[list[str], typer.Argument(help="Prompts.", show_default=False)],
     policy: Annotated[
@@ -37,11 +48,17 @@ def screen(
             "takes it where it is installed and the policy has thresholds for it."
         ),
     ] = EmbedderChoice.AUTO,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="The mildest action that makes the exit code 1.")
+    ] = FailOn.BLOCK,
     json_output: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
 ) -> None:
     """Say what a policy sees in texts.
+
+    Exit code 1 when a text is blocked; with --fail-on flag also when one is flagged, with --fail-on
+    never never.
 
     Example: tadasu screen "a cat next to a p.i.s.t.o.l" --policy kids
     """
@@ -59,6 +76,8 @@ def screen(
         print_json({"policy": rules.identity, "texts": [each.as_json() for each in found]})
     else:
         _print(found)
+    if any(each.action in FAILS[fail_on] for each in found):
+        raise typer.Exit(1)
 
 
 def _embedder(choice: EmbedderChoice, policy: Policy) -> Embedder | None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from tadasu.cli.output import messages, print_json, results, table
+from tadasu.records import Json
 
 app = typer.Typer(help="The bundled models on which everything is shown.", no_args_is_help=True)
 
@@ -18,6 +20,25 @@ app = typer.Typer(help="The bundled models on which everything is shown.", no_ar
 @app.callback()
 def world() -> None:
     """The bundled models on which everything is shown."""
+
+
+@app.command()
+def samples(
+    out: Annotated[Path, typer.Argument(help="A new folder.")] = Path("samples"),
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Write small files to try the commands on: pictures, adapter files, captions, an evaluation.
+
+    Example: tadasu world samples
+    """
+    from tadasu.world.samples import write
+
+    files: list[Json] = [str(path) for path in write(out)]
+    messages().print(f"{len(files)} files to try the commands on are in {escape(str(out))}.")
+    if json_output:
+        print_json({"folder": str(out), "files": files})
 
 
 @app.command()

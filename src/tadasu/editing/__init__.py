@@ -7,10 +7,10 @@ imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from tadasu.editing.registry import find, names, parse
+from tadasu.errors import imported
 
 if TYPE_CHECKING:
     from tadasu.editing.artefact import load as load
@@ -63,7 +63,7 @@ _ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     """Import a public name or a solver's class the first time somebody asks for it."""
     if name in _ELSEWHERE:
-        module = importlib.import_module(f"tadasu.editing.{_ELSEWHERE[name]}")
+        module = imported(f"tadasu.editing.{_ELSEWHERE[name]}")
         return getattr(module, name)
     if not name.startswith("_") and name[0].isupper():
         for found in map(find, names()):

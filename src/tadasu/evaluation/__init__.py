@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from tadasu.errors import imported
 
 if TYPE_CHECKING:
     from tadasu.evaluation.evaluate import rejudge as rejudge
@@ -36,6 +37,6 @@ def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'tadasu.evaluation' has no attribute {name!r}")
     module, attribute = _EXPORTS[name]
-    found: object = getattr(importlib.import_module(f"tadasu.evaluation.{module}"), attribute)
+    found: object = getattr(imported(f"tadasu.evaluation.{module}"), attribute)
     globals()[name] = found
     return found

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import cast
 
 from tadasu import naming
-from tadasu.errors import UnknownName
+from tadasu.errors import UnknownName, imported
 from tadasu.evaluation.metrics.metric import Metric
 
 #: Files of the folder that are not metrics.
@@ -46,4 +45,4 @@ def find(name: str) -> Metric:
     """
     if name not in names():
         raise UnknownName("metric", name, names())
-    return cast(Metric, importlib.import_module(f"tadasu.evaluation.metrics.{name}"))
+    return cast(Metric, imported(f"tadasu.evaluation.metrics.{name}"))
