@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -34,7 +36,10 @@ class Page(HTMLParser):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo")
     words = ["demo", "--out", str(out), "-n", "2", "--steps", "3"]
-    assert run([*words, "--json", str(out / "figures.json")]) == 0
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert run([*words, "--json"]) == 0
+    (out / "figures.json").write_text(printed.getvalue(), encoding="utf-8")
     return out
 
 

@@ -171,6 +171,17 @@ def test_bad_words_are_one_message(
     assert "Traceback" not in said.err
 
 
+def test_files_that_are_not_there_are_reported_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def loads(*_: object, **__: object) -> None:
+        raise AssertionError("a detector was loaded")
+
+    monkeypatch.setattr("tadasu.cli.judge._detectors", loads)
+    assert run(["judge", "missing.png"]) == 2
+    assert "There is no such file: 'missing.png'" in capsys.readouterr().err
+
+
 def test_names_that_are_no_text_are_printed_safely(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

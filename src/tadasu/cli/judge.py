@@ -58,6 +58,8 @@ def judge(
     from tadasu.policy import Policy
 
     rules = Policy.load(policy)
+    if not any(os.path.exists(name) for name in images):
+        raise BadFile(f"There is no such file: {', '.join(shown(name, 300) for name in images)}.")
     detectors = _detectors(rules, tuple(detector or ()), model or [])
     found = list(_watched(_results(images, detectors, rules), len(images)))
     if json_output:
