@@ -139,3 +139,18 @@ def test_the_metric_compares_harmless_pictures_of_the_same_seeds() -> None:
     assert few is not None
     assert few.value is None
     assert "four" in few.note
+
+
+def test_pictures_of_one_prompt_are_drawn_together() -> None:
+    """Ten pictures of each of thirty prompts say little more than one of each."""
+    rng = np.random.default_rng(0)
+    at = np.repeat(rng.normal(size=(30, 4)), 10, axis=0)
+    first = at + rng.normal(size=(300, 4)) / 100
+    second = first + np.repeat(rng.normal(size=(30, 4)), 10, axis=0)
+    names = [str(i // 10) for i in range(300)]
+    by_prompt = kid(first, second, paired=True, clusters=names)
+    by_pair = kid(first, second, paired=True)
+    assert by_prompt.estimate == pytest.approx(by_pair.estimate)
+    assert by_prompt.high - by_prompt.low > 1.5 * (by_pair.high - by_pair.low)
+    with pytest.raises(BadInput, match="one cluster a pair"):
+        kid(first, second, paired=True, clusters=names[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ from tadasu.evaluation.results import Run
 from tadasu.evaluation.scripted import Redness, Scripted
 from tadasu.evaluation.suites.suite import Prompt, Suite
 from tadasu.evaluation.target import Answer, Outcome, Request
+from tadasu.records import Score
 
 JUDGE = Judge(name="red", detector=Redness(), thresholds={"red": 0.5})
 
@@ -121,6 +123,87 @@ def test_regions_of_another_shape_are_refused_and_nothing_is_lost(tmp_path: Path
     assert folder.judgements.rows() == []
     done = run(systems=[Counting()], suites=[square], judges=[JUDGE], folder=tmp_path / "square")
     assert all(row.unsafe is not None for row in done.rows())
+
+
+class _Flaky:
+    """A detector that breaks off while it is told to."""
+
+    name, unit, concepts = "flaky", "share", ("red",)
+    broken: ClassVar[bool] = True
+
+    def score(self, images: Sequence[Any]) -> list[list[Score]]:
+        if self.broken:
+            raise RuntimeError("CUDA out of memory")
+        return [[Score(detector="flaky", concept="red", value=0.1, unit="share")] for _ in images]
+
+
+def test_a_judge_that_broke_off_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Judge(name="flaky", detector=_Flaky(), thresholds={"red": 0.5})
+    done = run(systems=[Scripted()], suites=[suite(3)], judges=[judge], folder=tmp_path)
+    assert [row.unsafe for row in done.rows()] == [None] * 3
+    monkeypatch.setattr(_Flaky, "broken", False)
+    assert [row.unsafe for row in rejudge(tmp_path, [judge]).rows()] == [False] * 3
+    lines = len(Folder(tmp_path).judgements.rows())
+    rejudge(tmp_path, [judge])
+    assert len(Folder(tmp_path).judgements.rows()) == lines
+
+
+class _Sides:
+    """A detector that is sure about red, and cannot tell about what is not."""
+
+    name, unit, concepts = "sides", "share", ("red",)
+
+    def score(self, images: Sequence[Any]) -> list[list[Score]]:
+        def value(image: Any) -> float | None:
+            red, green, _ = image.getpixel((0, 0))
+            return 0.99 if red > green else None
+
+        return [
+            [Score(detector="sides", concept="red", value=value(image), unit="share")]
+            for image in images
+        ]
+
+
+@pytest.mark.parametrize(
+    ("colours", "unsafe"), [(("red", "green"), True), (("green", "green"), None)]
+)
+def test_a_region_that_cannot_be_told_hides_no_unsafe_one(
+    colours: tuple[str, str], unsafe: bool | None, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    class Halves(Scripted):
+        def generate(self, requests: Sequence[Request]) -> list[Answer]:
+            picture = Image.new("RGB", (8, 4), colours[0])
+            picture.paste(colours[1], (4, 0, 8, 4))
+            return [Answer(outcome=Outcome.IMAGE, image=picture) for _ in requests]
+
+    halves = suite(2, regions=((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)))
+    judge = Judge(name="sides", detector=_Sides(), thresholds={"red": 0.5})
+    done = run(systems=[Halves()], suites=[halves], judges=[judge], folder=tmp_path)
+    assert [row.unsafe for row in done.rows()] == [unsafe] * 2
+    later = Judge(name="sides", detector=_Sides(), thresholds={"red": 0.999})
+    assert [row.unsafe for row in rejudge(tmp_path, [later]).rows()] == [None] * 2
+
+
+def test_a_strangers_run_opens_no_folder_but_its_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    run(systems=[Scripted()], suites=[suite(2)], judges=[JUDGE], folder=mine)
+    before = sorted(mine.iterdir())
+    theirs = tmp_path / "theirs"
+    run(systems=[Scripted()], suites=[suite(2)], judges=[JUDGE], folder=theirs)
+    document = theirs / "run.json"
+    content = json.loads(document.read_text(encoding="utf-8"))
+    document.write_text(json.dumps({**content, "cache": str(mine)}), encoding="utf-8")
+    with pytest.raises(BadFile, match="does not list this run"):
+        Run(theirs)
+    with pytest.raises(BadFile, match="does not list this run"):
+        rejudge(theirs, [JUDGE])
+    assert sorted(mine.iterdir()) == before
+    with pytest.raises(BadFile, match="64 hexadecimal digits"):
+        Folder(mine).pictures.read("../../secret")
 
 
 def test_runs_that_share_a_cache_share_pictures(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 import tadasu as td
 from tadasu import world
 from tadasu.errors import BadFile, BadInput, RunFailed, UnknownName
+from tadasu.evaluation import memory
 from tadasu.evaluation.system import System
 from tadasu.evaluation.target import Answer, Outcome, Request, Target
 from tadasu.guard import Sampler
@@ -116,6 +118,71 @@ def test_bad_parts_are_refused_and_leave_nothing_behind(pipe: Any, tmp_path: Any
     ):
         pass
     assert pipe.scheduler is scheduler
+
+
+def test_a_suites_scale_reaches_a_guarded_system(pipe: Any) -> None:
+    def guarded(sampler: Sampler) -> System:
+        policy = td.Policy.load("observe")
+        return System(pipe, guard=td.Guard(pipe, policy, guidance="none", sampler=sampler))
+
+    asked = [dataclasses.replace(CAT[0], guidance_scale=2.0)]
+    at_two = dataclasses.replace(FAST, guidance_scale=2.0)
+    assert pixels(run(guarded(FAST), asked)) == pixels(run(System(pipe, sampler=at_two)))
+    assert pixels(run(guarded(FAST), asked)) != pixels(run(guarded(FAST)))
+    fixed = dataclasses.replace(FAST, guidance_scale=9.0)
+    assert pixels(run(guarded(fixed), asked)) == pixels(run(guarded(fixed)))
+
+
+@pytest.mark.parametrize("text", ["a c\0t", "", "x" * 5000])
+def test_a_prompt_that_a_guard_cannot_use_is_that_requests_own_failure(
+    pipe: Any, text: str
+) -> None:
+    system = System(pipe, guard=td.Guard(pipe, td.Policy.load("observe"), sampler=FAST))
+    answers = run(system, [CAT[0], dataclasses.replace(CAT[0], text=text)])
+    assert [answer.outcome for answer in answers] == [Outcome.IMAGE, Outcome.ERROR]
+    assert answers[1].stage == "input"
+    assert "cannot use this prompt" in answers[1].reason
+
+
+class _Big:
+    """What a failing batch leaves behind."""
+
+
+class _Small:
+    """A pipeline that has memory for two pictures at once."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.left: list[weakref.ref[_Big]] = []
+        self.alive: list[int] = []
+
+    def __call__(self, texts: list[str], **more: Any) -> Any:
+        self.alive.append(sum(each() is not None for each in self.left))
+        self.batches.append(len(texts))
+        if len(texts) > 2:
+            activations = _Big()
+            self.left.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return SimpleNamespace(images=[Image.new("RGB", (4, 4))] * len(texts))
+
+
+def test_out_of_memory_halves_the_batch_and_frees_what_it_held() -> None:
+    pipe = _Small()
+    answers = System(pipe).generate([Request(text=str(i)) for i in range(8)])
+    assert [answer.outcome for answer in answers] == [Outcome.IMAGE] * 8
+    assert pipe.batches == [8, 4, 2, 2, 4, 2, 2]
+    assert pipe.alive == [0] * 7
+
+
+def test_memory_is_the_peak_of_one_batch() -> None:
+    memory.start()
+    before = memory.peak()
+    held = bytearray(200 << 20)
+    held[::4096] = b"x" * len(held[::4096])
+    assert memory.peak() - before > 150 << 20
+    del held
+    memory.start()
+    assert memory.peak() - before < 100 << 20
 
 
 class _Pipe:

@@ -104,6 +104,15 @@ def test_spa_vl_parquet_as_published(tmp_path: Path) -> None:
     assert question.image().getpixel((0, 0)) == (255, 0, 0)
 
 
+def test_pictures_outside_of_the_tables_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "secret.png").write_bytes(png())
+    row = {"image": "../secret.png", "question": "Why?", "class1": "x"}
+    (tmp_path / "set" / "harm-0.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(BadFile, match=r"line 1.*outside"):
+        spa_vl(tmp_path / "set" / "harm-0.jsonl")
+
+
 def question(number: int, *, harmful: bool = True) -> Question:
     return Question(id=str(number), text="t", picture=png(), harmful=harmful)
 

@@ -28,7 +28,7 @@ def test_against_the_sum_by_hand(b: int, c: int, same: int) -> None:
     expected = min(1.0, 2 * sum(comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c))
     assert result.p_value == pytest.approx(expected, rel=1e-12)
     assert (result.first_only, result.second_only, result.n) == (b, c, b + c + same)
-    assert result.difference == pytest.approx((b - c) / (b + c + same))
+    assert result.difference == pytest.approx((c - b) / (b + c + same))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
@@ -60,3 +60,11 @@ def test_it_alarms_no_more_often_than_promised_and_sees_what_is_there(differ: in
     assert binom.pmf(counts, differ, 0.5)[alarm].sum() <= 0.05
     if differ == 40:
         assert binom.pmf(counts, differ, 0.8)[alarm].sum() > 0.95
+
+
+def test_has_the_sign_of_the_bootstrap() -> None:
+    from tadasu.statistics.bootstrap import paired_bootstrap
+
+    first, second = pairs(9, 2, 5)
+    drawn = paired_bootstrap(first, second, list(range(16)))
+    assert mcnemar(first, second).difference == pytest.approx(drawn.difference.estimate)

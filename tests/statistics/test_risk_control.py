@@ -126,3 +126,8 @@ def test_how_many_items_a_limit_needs() -> None:
     assert needed(0.05, missed=1) == 93
     with pytest.raises(BadInput):
         needed(1.0)
+
+
+def test_many_failures_overflow_nothing() -> None:
+    n = needed(0.05, missed=200)
+    assert binom.cdf(200, n, 0.05) <= 0.05 < binom.cdf(200, n - 1, 0.05)

@@ -160,7 +160,7 @@ def suites_(
     bundled = surroundings(None).suites
     found = [find(name, bundled) for name in names or bundled]
     if json_output:
-        listed: list[Json] = [
+        described: list[Any] = [
             {
                 "id": suite.id,
                 "prompts": len(suite.prompts),
@@ -171,7 +171,7 @@ def suites_(
             }
             for suite in found
         ]
-        print_json({"suites": listed})
+        print_json({"suites": described})
         return
     listed = table("suite", "prompts", "measures", "about", "source")
     for suite in found:

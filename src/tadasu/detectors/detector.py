@@ -51,6 +51,10 @@ class Detector(Protocol):
         ...
 
 
+#: How the note of a score begins when the detector broke off.
+FAILED = "failed: "
+
+
 def measured(detector: Detector, concept: str, value: float, note: str = "") -> Score:
     """A network's number as a score; unscored when it is no number.
 
@@ -73,8 +77,8 @@ def examine(
 ) -> list[list[Score]]:
     """Scores any number of pictures and always answers for all of them.
 
-    A batch in which the detector fails is unscored, with the failure as the note; the other
-    batches keep their scores.
+    A batch in which the detector fails, for example for want of memory, is tried again by halves; a
+    picture on which it fails alone is unscored, with the failure as the note (see `failed`).
 
     Args:
         detector: who scores.
@@ -112,11 +116,25 @@ def check_images(images: Sequence[Image.Image]) -> None:
             )
 
 
+def failed(score: Score) -> bool:
+    """Whether a score is missing because the detector broke off, so that it is worth asking again.
+
+    A detector that looked and could not tell would say the same again.
+    """
+    return score.value is None and score.note.startswith(FAILED)
+
+
 def _examine_batch(detector: Detector, images: Sequence[Image.Image]) -> list[list[Score]]:
     try:
         answers = detector.score(images)
     except Exception as error:  # whatever goes wrong holds the pictures back; nothing is hidden
-        return _unscored(detector, len(images), f"failed: {type(error).__name__}: {error}")
+        note = f"{FAILED}{type(error).__name__}: {error}"
+        answers = _unscored(detector, len(images), note) if len(images) == 1 else []
+    if not answers and len(images) > 1:  # outside the except: what the failure held is free again
+        half = len(images) // 2
+        return [
+            row for part in (images[:half], images[half:]) for row in _examine_batch(detector, part)
+        ]
     if [[score.concept for score in row] for row in answers] != [list(detector.concepts)] * len(
         images
     ):

@@ -17,7 +17,7 @@ those of any encoder that is given, and a figure is comparable only with the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,7 @@ def kid(
     second: Float[NDArray[np.float64], "other width"],
     *,
     paired: bool = False,
+    clusters: Sequence[str] = (),
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
@@ -66,6 +67,8 @@ def kid(
         first: features of the reference pictures.
         second: features of the others.
         paired: whether picture i of both was made from the same prompt and seed.
+        clusters: of pairs, for example the prompt of each; pictures of one cluster are drawn
+            together. Empty draws every pair by itself.
         draws: how often pictures are drawn again; pairs together.
         seed: makes the interval repeatable.
 
@@ -78,7 +81,7 @@ def kid(
     >>> round(kid(one, two).estimate, 6)  # 342/132 within, 125 within, 14 across
     99.590909
     """
-    return _mmd(polynomial, first, second, paired, draws, seed, 1.0)
+    return _mmd(polynomial, first, second, paired, draws, seed, 1.0, clusters)
 
 
 def cmmd(
@@ -163,6 +166,7 @@ def _mmd(
     draws: int,
     seed: int,
     scale: float,
+    clusters: Sequence[str] = (),
 ) -> Interval:
     """The unbiased squared MMD; the bootstrap draws pictures, and counts none with itself."""
     one, two = _checked(first, second, paired)
@@ -171,21 +175,24 @@ def _mmd(
         np.fill_diagonal(table, 0.0)
     if paired:
         whole = own + other - cross - cross.T
+        place = np.unique(clusters, return_inverse=True)[1] if clusters else np.arange(len(one))
+        if place.size != len(one):
+            raise BadInput(f"Give one cluster a pair; given {place.size} for {len(one)} pairs.")
+        return bootstrap_items(
+            lambda weights: scale * _within(whole, weights[:, place]),
+            int(place.max()) + 1,
+            draws=draws,
+            seed=seed,
+        )
 
-        def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-            return scale * _within(whole, weights)
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        w, v = weights[:, : len(one)], weights[:, len(one) :]
+        across = np.einsum("di,ij,dj->d", w, cross, v, optimize=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            across = across / (w.sum(1) * v.sum(1))
+        return np.asarray(scale * (_within(own, w) + _within(other, v) - 2 * across))
 
-        items = len(one)
-    else:
-
-        def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-            w, v = weights[:, : len(one)], weights[:, len(one) :]
-            across = np.einsum("di,ij,dj->d", w, cross, v, optimize=True)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                across = across / (w.sum(1) * v.sum(1))
-            return np.asarray(scale * (_within(own, w) + _within(other, v) - 2 * across))
-
-        items = len(one) + len(two)
+    items = len(one) + len(two)
     return bootstrap_items(statistic, items, draws=draws, seed=seed)
 
 

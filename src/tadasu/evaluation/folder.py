@@ -30,6 +30,8 @@ from tadasu.evaluation.suites.suite import Suite
 from tadasu.evaluation.target import Target
 
 FORMAT = "tadasu-run/1"
+#: In a shared folder of pictures: the runs that may use it, a path a line.
+RUNS = "runs.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +66,29 @@ class Folder:
         content = self._content() if self.document.exists() else {}
         kept = cache if cache is not None else content.get("cache")
         self.cache = Path(kept) if kept else self.path
+        if kept and cache is None and not self._allowed():
+            raise BadFile(
+                f"{shown(self.document, 300)} says that its pictures lie in {shown(kept, 300)}, "
+                f"but that folder does not list this run in {RUNS}. If the run is yours and was "
+                "moved, run it again with --cache; nothing was read or written there."
+            )
         self.generations = Journal(self.cache / "generations.jsonl")
         self.judgements = Journal(self.cache / "judgements.jsonl")
         self.pictures = Pictures(self.cache / "pictures")
+
+    def _allowed(self) -> bool:
+        """Whether the shared folder itself lists this run: a document alone opens no folder."""
+        try:
+            listed = (self.cache / RUNS).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return False
+        return str(self.path.resolve()) in listed
+
+    def _share(self) -> None:
+        """Lists this run in the folder that it shares."""
+        if self.cache != self.path and not self._allowed():
+            with (self.cache / RUNS).open("a", encoding="utf-8") as file:
+                file.write(f"{self.path.resolve()}\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -79,6 +101,7 @@ class Folder:
         try:
             for folder in (self.path, self.cache):
                 folder.mkdir(parents=True, exist_ok=True)
+            self._share()
             file = os.open(self.cache / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise BadFile(f"Cannot write {shown(self.cache, 300)}: {error}") from error

@@ -7,7 +7,7 @@ are made, so another threshold needs no new judging and no new picture.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -150,16 +150,21 @@ class Judge:
         }
         return digest(parts)
 
-    def scores(self, images: Sequence[Image], regions: Sequence[Region]) -> list[list[Score]]:
-        """One score a concept for each picture, the strongest over the regions."""
-        if not regions:
-            return examine(self.detector, images)
-        parts = examine(self.detector, _parts(images, regions))
-        step = len(regions)
-        return [
-            [_strongest(column) for column in zip(*parts[i : i + step], strict=True)]
-            for i in range(0, len(parts), step)
-        ]
+    def scores(self, images: Sequence[Image], regions: Sequence[Region] = ()) -> list[list[Score]]:
+        """One score a concept for each picture, the strongest over the regions.
+
+        A region that nobody could tell about takes no part; `looks` says where there is one.
+        """
+        return [[strongest(column) for column in zip(*parts, strict=True)]
+                for parts in self.looks(images, regions)]  # fmt: skip
+
+    def looks(
+        self, images: Sequence[Image], regions: Sequence[Region] = ()
+    ) -> list[list[list[Score]]]:
+        """The scores of each picture, region by region: picture × region × concept."""
+        found = examine(self.detector, _parts(images, regions) if regions else images)
+        step = max(len(regions), 1)
+        return [found[i : i + step] for i in range(0, len(found), step)]
 
     def named(self, images: Sequence[Image], regions: Sequence[Region]) -> list[set[str]]:
         """The labels that each picture shows, all regions together."""
@@ -171,22 +176,42 @@ class Judge:
         step = len(regions)
         return [set().union(*parts[i : i + step]) for i in range(0, len(parts), step)]
 
-    def unsafe(self, scores: Mapping[str, float | None]) -> bool | None:
-        """Whether a picture with these values by concept is unsafe.
+    def unsafe(
+        self, scores: Mapping[str, float | None], open_: Collection[str] = ()
+    ) -> bool | None:
+        """Whether a picture with these values by concept is unsafe, as in `held`."""
+        return held(scores, self.thresholds, open_)[1]
 
-        A concept at or beyond its threshold settles it; otherwise a concept without a value
-        leaves it open (None), never safe.
-        """
-        flagged, open_ = self.flagged(scores)
-        return True if flagged else None if open_ else False
 
-    def flagged(
-        self, scores: Mapping[str, float | None]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Concepts at or beyond their threshold, and concepts nobody could tell about."""
-        values = {concept: scores.get(concept) for concept in self.thresholds}
-        over = [c for c, v in values.items() if v is not None and v >= self.thresholds[c]]
-        return tuple(over), tuple(c for c, v in values.items() if v is None)
+def held(
+    scores: Mapping[str, float | None], thresholds: Mapping[str, float], open_: Collection[str] = ()
+) -> tuple[tuple[str, ...], bool | None]:
+    """Scores held against thresholds.
+
+    Args:
+        scores: the strongest value by concept, None where nobody could tell.
+        thresholds: by concept; a value at or beyond its threshold is unsafe.
+        open_: concepts of which a part of the picture could not be told.
+
+    Returns:
+        The concepts at or beyond their threshold, and whether the picture is unsafe: one such
+        concept settles it; otherwise one without a value, or with an open part, leaves it open
+        (None), never safe.
+
+    >>> held({"a": 0.9, "b": None}, {"a": 0.5, "b": 0.5})
+    (('a',), True)
+    >>> held({"a": 0.1}, {"a": 0.5}, open_=["a"])
+    ((), None)
+    """
+    values = {concept: scores.get(concept) for concept in thresholds}
+    over = tuple(c for c, v in values.items() if v is not None and v >= thresholds[c])
+    unknown = any(value is None or concept in open_ for concept, value in values.items())
+    return over, True if over else None if unknown else False
+
+
+def strongest(column: Sequence[Score]) -> Score:
+    """The strongest score of the regions that could be told; an unscored one where none could."""
+    return max(column, key=lambda score: -np.inf if score.value is None else score.value)
 
 
 def card_from_measured(text: str, *, whole: str, regions: str = "", data: str = "") -> Card:
@@ -241,11 +266,3 @@ def _cut(image: Image, region: Region) -> Image:
     return image.crop(
         (round(left * width), round(top * height), round(right * width), round(bottom * height))
     )
-
-
-def _strongest(column: tuple[Score, ...]) -> Score:
-    """The strongest score of the regions; one that nobody could tell keeps the rest open."""
-    told = [score for score in column if score.value is not None]
-    if len(told) < len(column):
-        return next(score for score in column if score.value is None)
-    return max(told, key=lambda score: score.value if score.value is not None else -np.inf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,15 @@ class Pictures:
         self.folder = folder
 
     def path(self, name: str) -> Path:
-        """Where the picture of a hash lies."""
+        """Where the picture of a hash lies.
+
+        Raises:
+            BadFile: the name is no hash, so the record that holds it was changed.
+        """
+        if not re.fullmatch("[0-9a-f]{64}", name):
+            raise BadFile(
+                f"A record names the picture {shown(name)}; expected 64 hexadecimal digits."
+            )
         return self.folder / name[:2] / f"{name}.png"
 
     def add(self, content: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tadasu.errors import BadInput, MissingPart, RunFailed, UnknownName, shown
 from tadasu.evaluation.folder import Folder
+from tadasu.evaluation.judge import held
 from tadasu.evaluation.judges import cards
 from tadasu.evaluation.metrics import registry
 from tadasu.evaluation.metrics.metric import Cell, Context, Row
@@ -242,7 +243,9 @@ class Run:
         if judge is not None:
             found = self._judgements.get(judged_key(judge["id"], picture, suite.regions))
             if found is not None:
-                said = {"scores": found["scores"], **_held(found["scores"], judge["thresholds"])}
+                scores = found["scores"]
+                flagged, unsafe = held(scores, judge["thresholds"], found.get("notes", ()))
+                said = {"scores": scores, "flagged": flagged, "unsafe": unsafe}
                 labels = found["labels"]
                 said["labels"] = None if labels is None else frozenset(labels)
         encoder = self.content["encoder"]
@@ -301,14 +304,6 @@ class Run:
                     known = {**vars(row), "judge": judge["name"], "judge_id": judge["id"]}
                     known["labels"] = sorted(row.labels) if row.labels is not None else None
                     yield {name: known[name] for name in _SCORES}
-
-
-def _held(scores: Mapping[str, float | None], thresholds: Mapping[str, float]) -> dict[str, Any]:
-    """Stored scores held against thresholds, as `Judge.unsafe` does it."""
-    values = {concept: scores.get(concept) for concept in thresholds}
-    over = tuple(c for c, v in values.items() if v is not None and v >= thresholds[c])
-    open_ = any(value is None for value in values.values())
-    return {"flagged": over, "unsafe": True if over else None if open_ else False}
 
 
 def duckdb_or_say() -> Any:

@@ -8,21 +8,24 @@ was killed loses at most the batch in flight.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tadasu.detectors.detector import failed
 from tadasu.errors import BadFile
 from tadasu.evaluation.engine import Engine
 from tadasu.evaluation.folder import Folder
-from tadasu.evaluation.judge import Encoder, Judge
+from tadasu.evaluation.judge import Encoder, Judge, strongest
 from tadasu.evaluation.plan import Batch, Item, batches, items
 from tadasu.evaluation.suites.suite import Region, digest
 from tadasu.evaluation.target import Outcome, Target
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from tadasu.records import Score
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -134,7 +137,8 @@ def judge(
                 suite.check_shape(*folder.pictures.read(row["picture"]).size)
             asked[judged_key("", row["picture"], areas)] = (row["picture"], areas)
             texts[item.request.text] = None
-    seen = {row["key"] for row in folder.judgements.rows()}
+    seen = {row["key"]: row.get("failed", False) for row in folder.judgements.rows()}
+    seen = {key: again for key, again in seen.items() if not again}
     count = 0
     for each in judges:
         identity = each.id  # a hash over all its weights, so asked once
@@ -176,19 +180,28 @@ def _looked(
     regions: Sequence[Region],
 ) -> list[dict[str, Any]]:
     images: list[Image] = [folder.pictures.read(name) for name in names]
-    scores = judge.scores(images, regions)
+    looks = judge.looks(images, regions)
     labels = judge.named(images, regions) if judge.labels is not None else [None] * len(images)
     return [
         {
             "key": judged_key(identity, name, regions),
             "judge": identity,
             "picture": name,
-            "scores": {score.concept: score.value for score in row},
-            "notes": {score.concept: score.note for score in row if score.value is None},
+            **_stored([strongest(column) for column in zip(*parts, strict=True)], parts),
             "labels": sorted(found) if found is not None else None,
         }
-        for name, row, found in zip(names, scores, labels, strict=True)
+        for name, parts, found in zip(names, looks, labels, strict=True)
     ]
+
+
+def _stored(row: Sequence[Score], parts: Sequence[Sequence[Score]]) -> dict[str, Any]:
+    """The scores of one picture as a journal keeps them; thresholds have no part in it."""
+    unknown = {score.concept: score.note for part in parts for score in part if score.value is None}
+    return {
+        "scores": {score.concept: score.value for score in row},
+        "notes": unknown,
+        "failed": any(failed(score) for part in parts for score in part),
+    }
 
 
 def _encode(
@@ -196,7 +209,7 @@ def _encode(
     encoder: Encoder,
     pictures: Sequence[str],
     texts: Sequence[str],
-    seen: set[str],
+    seen: Collection[str],
     progress: Progress,
 ) -> int:
     content, count = encoder.content, 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,10 +13,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tadasu.errors import BadInput, RunFailed
+from tadasu.evaluation import memory
 from tadasu.evaluation.suites.suite import digest
 from tadasu.evaluation.target import Answer, Outcome, Request
 from tadasu.guard import Guard, Sampler
 from tadasu.records import Decision, Generation, Json
+from tadasu.screen import check_prompt
 
 if TYPE_CHECKING:
     from tadasu.concepts import Concept
@@ -147,27 +149,35 @@ class System:
             yield
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request; a batch that fails is tried again one by one."""
+        """One answer for each request; a batch that fails is tried again by halves."""
         began = time.perf_counter()
+        memory.start()
+        answers: list[Answer] = []
         try:
             answers = self._guarded(requests) if self.guard else self._sampled(requests)
         except RunFailed as error:
-            if len(requests) > 1:
-                return [answer for each in requests for answer in self.generate([each])]
-            answers = [Answer(outcome=Outcome.ERROR, reason=str(error))]
+            if len(requests) == 1:
+                answers = [Answer(outcome=Outcome.ERROR, reason=str(error))]
+        if not answers:  # outside the except, so that what the failed batch held is free again
+            half = len(requests) // 2
+            return [*self.generate(requests[:half]), *self.generate(requests[half:])]
         share = (time.perf_counter() - began) / len(requests)
-        memory = _memory()
+        used = memory.peak()
         return [
-            dataclasses.replace(answer, seconds=answer.seconds or share, memory=memory)
+            dataclasses.replace(answer, seconds=answer.seconds or share, memory=used)
             for answer in answers
         ]
+
+    def _scale(self, requests: Sequence[Request]) -> float | None:
+        """The system's own scale, else the suite's; a batch has one."""
+        own = self.sampler.guidance_scale
+        return requests[0].guidance_scale if own is None else own
 
     def _sampled(self, requests: Sequence[Request]) -> list[Answer]:
         from tadasu.backends.diffusers.sample import CHECKER, drawn
 
         arguments = self.sampler.arguments()
-        scale = requests[0].guidance_scale
-        if self.sampler.guidance_scale is None and scale is not None:
+        if (scale := self._scale(requests)) is not None:
             arguments["guidance_scale"] = scale
         texts, seeds = [each.text for each in requests], [each.seed for each in requests]
         return [
@@ -179,11 +189,24 @@ class System:
 
     def _guarded(self, requests: Sequence[Request]) -> list[Answer]:
         assert self.guard is not None
-        made = self.guard.generate(
-            [each.text for each in requests], seed=[each.seed for each in requests]
-        )
-        found = {(done.prompt, done.seed): done for done in made}
-        return [_answered(found[each.text, each.seed]) for each in requests]
+        guard, scale = self.guard, self._scale(requests)
+        if scale != guard.sampler.guidance_scale:
+            guard = copy.copy(guard)
+            guard.sampler = dataclasses.replace(guard.sampler, guidance_scale=scale)
+        found = {}
+        for each in requests:
+            try:
+                check_prompt(each.text)
+            except BadInput as error:
+                reason = f"The guard cannot use this prompt: {error}"
+                found[each.text] = Answer(outcome=Outcome.ERROR, stage="input", reason=reason)
+        usable = [each for each in requests if each.text not in found]
+        if usable:
+            made = guard.generate(
+                [each.text for each in usable], seed=[each.seed for each in usable]
+            )
+            answers = {(done.prompt, done.seed): _answered(done) for done in made}
+        return [found.get(each.text) or answers[each.text, each.seed] for each in requests]
 
 
 def _answered(done: Generation) -> Answer:
@@ -210,12 +233,3 @@ def _answered(done: Generation) -> Answer:
 
 def _plain(concept: Concept | str) -> Json:
     return concept if isinstance(concept, str) else repr(concept)
-
-
-def _memory() -> int:
-    """Peak bytes: of the accelerator since the start of the process, else of the process."""
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

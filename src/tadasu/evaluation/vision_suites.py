@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tadasu.detectors.images import read_image
 from tadasu.errors import BadFile, BadInput, UnknownName, shown
-from tadasu.evaluation.suites.table import rows
+from tadasu.evaluation.suites.table import numbered, rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -137,11 +137,11 @@ def spa_vl(path: str | Path, *, harmful: bool | None = None) -> VisionSuite:
         Question(
             id=str(number),
             text=_cell(row, "question", file),
-            picture=_picture(row.get("image"), file, number),
+            picture=_picture(row.get("image"), file.parent, f"{shown(file, 300)}, {line}"),
             categories=tuple(str(row[c]) for c in ("class1", "class2", "class3") if row.get(c)),
             harmful=harmful,
         )
-        for number, row in enumerate(rows(file))
+        for number, (line, row) in enumerate(numbered(file))
     ]
     return VisionSuite(id="spa-vl", questions=tuple(questions), source="sqrti/SPA-VL, CC BY 4.0")
 
@@ -278,11 +278,14 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _picture(cell: Any, file: Path, number: int) -> Path | bytes:
+def _picture(cell: Any, folder: Path, where: str) -> Path | bytes:
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes | bytearray | memoryview):
         return io.BytesIO(cell).getvalue()
     if isinstance(cell, str) and cell:
-        return _existing(file.parent / cell)
-    raise BadFile(f"{shown(file, 300)}, row {number}: there is no picture.")
+        path = folder / cell
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BadFile(f"{where}: the picture {shown(cell)} lies outside of the table's folder.")
+        return _existing(path)
+    raise BadFile(f"{where}: there is no picture.")

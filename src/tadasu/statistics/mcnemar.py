@@ -33,8 +33,8 @@ class McNemar:
 
     @property
     def difference(self) -> float:
-        """Share of yes of the first system minus that of the second."""
-        return (self.first_only - self.second_only) / self.n
+        """Share of yes of the second system minus that of the first, as in `paired_bootstrap`."""
+        return (self.second_only - self.first_only) / self.n
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:

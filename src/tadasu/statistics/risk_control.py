@@ -13,7 +13,6 @@ other traffic, not for another model behind the scores, and not for people who l
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import bdtr
 
 from tadasu.errors import BadInput, MissingPart, shown
 from tadasu.statistics.intervals import Interval, clopper_pearson
@@ -143,15 +143,20 @@ def needed(limit: float, *, missed: int = 0, confidence: float = 0.95) -> int:
     """
     if missed < 0 or not (0 < limit < 1 and 0 < confidence < 1):
         raise BadInput("Limit and confidence lie between 0 and 1, failures are not negative.")
-    n = missed + 1
-    while _tail(missed, n, limit) > 1 - confidence:
-        n += 1
-    return n
+    low, high = missed, missed + 1
+    while _tail(missed, high, limit) > 1 - confidence:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (
+            (middle, high) if _tail(missed, middle, limit) > 1 - confidence else (low, middle)
+        )
+    return high
 
 
 def _tail(failures: int, n: int, limit: float) -> float:
     """The chance of so few failures or fewer where the rate is the limit."""
-    return sum(math.comb(n, k) * limit**k * (1 - limit) ** (n - k) for k in range(failures + 1))
+    return float(bdtr(failures, n, limit))
 
 
 def _checked(

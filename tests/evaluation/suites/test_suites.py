@@ -117,9 +117,9 @@ def test_columns_can_be_mapped_and_rows_chosen(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("frage\nein Hund\n", "frage"),  # no column of prompts: which ones there are
-        ("prompt,seed\na,1.5\n", "row 0.*whole number"),
+        ("prompt,seed\na,1.5\n", "line 2.*whole number"),
         ("prompt,seed\na\n", "columns"),
-        ("prompt\n  \n", "row 0"),
+        ("prompt\n  \n", "line 2"),
         ("prompt,case_number\na,1\nb,1\n", "more than once"),
         ("prompt\n", "empty"),
         ("", "empty"),
@@ -168,6 +168,21 @@ prompts:
     assert suite.prompts[1].seed == 9
     assert suite.measured_on(suite.prompts[1]) == ("unsafe",)
     assert from_json(_without_id(suite), folder=tmp_path) == suite
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "id,prompt,prompt\n1,a cat,b\n", "2 columns called 'prompt'"),
+        ("a.jsonl", '{"prompt":"a"}\n{"id":"1","prompt":"a \\ud83d cat"}\n', r"line 2.*U\+D83D"),
+        ("a.csv", 'prompt,seed\n"two\nlines",1\nb,x\n', "line 4"),
+    ],
+)
+def test_tables_that_cannot_be_meant_are_refused(
+    name: str, content: str, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadFile, match=says):
+        read_table(write(tmp_path, name, content))
 
 
 def _without_id(suite: Suite) -> dict[str, object]:

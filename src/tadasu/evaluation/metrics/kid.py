@@ -28,11 +28,12 @@ def measure(rows: Sequence[Row], context: Context) -> Cell | None:
     pairs = paired_vectors(rows, context)
     if pairs is None:
         return None
-    first, second, prompts = pairs
+    first, second, named = pairs
+    prompts = len(set(named))
     card = f"{NO_CARD}: a distance by {context.encoder}, not a rate"
     cell = {"metric": "kid", "system": "", "suite": "", "n": len(first), "prompts": prompts}
     try:
-        found = kid(first, second, paired=True)
+        found = kid(first, second, paired=True, clusters=named)
     except BadInput as error:  # too few pictures, or not one of them moved
         same = bool(np.array_equal(first, second))
         note = "all pictures are the same" if same else str(error)
@@ -42,15 +43,15 @@ def measure(rows: Sequence[Row], context: Context) -> Cell | None:
         value=found.estimate,
         low=found.low,
         high=found.high,
-        method="bootstrap of pairs",
+        method="bootstrap of prompts",
         card=card,
     )
 
 
 def paired_vectors(
     rows: Sequence[Row], context: Context
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int] | None:
-    """Vectors of the first system and of this one for the same harmless requests."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]] | None:
+    """Vectors of the first system and of this one for the same harmless requests, and prompts."""
     if rows is context.reference:
         return None
     before = {(row.prompt, row.sample): row.vector for row in context.reference}
@@ -65,4 +66,4 @@ def paired_vectors(
         return None
     first = np.stack([found for found, _ in kept]).astype(np.float64)
     second = np.stack([row.vector for _, row in kept if row.vector is not None]).astype(np.float64)
-    return first, second, len({row.prompt for _, row in kept})
+    return first, second, [row.prompt for _, row in kept]

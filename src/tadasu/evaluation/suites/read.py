@@ -9,7 +9,7 @@ from typing import Any
 from tadasu.errors import BadFile, BadInput, UnknownName, shown
 from tadasu.evaluation.suites.layouts import FIELDS, Layout, guess, layout
 from tadasu.evaluation.suites.suite import Prompt, Property, Suite
-from tadasu.evaluation.suites.table import rows
+from tadasu.evaluation.suites.table import numbered
 
 _TRUE = frozenset({"1", "1.0", "true", "yes", "t", "y"})
 _FALSE = frozenset({"0", "0.0", "false", "no", "f", "n", ""})
@@ -40,28 +40,30 @@ def read_table(
 
     Raises:
         BadFile: the file cannot be read, or a cell is not what its column should hold; the
-            message names the row.
+            message names the line.
         BadInput: an unknown column or field, no prompts, or ids that appear twice.
     """
     path = Path(path)
-    table = rows(path)
+    table = numbered(path)
     name = id or path.stem
     if not table:
         raise BadInput(f"The suite {shown(name)} is empty: {shown(path, 300)} has no rows.")
-    present = list(table[0])
+    present = list(table[0][1])
     known = layout(layout_name) if layout_name else guess(present)
     chosen = _columns(known, present, columns or {})
     for column in where or {}:
         if column not in present:
             raise UnknownName(f"column of {shown(path, 300)}", column, present)
     kept = [
-        (place, row)
-        for place, row in enumerate(table)
+        (place, line, row)
+        for place, (line, row) in enumerate(table)
         if all(str(row.get(column)) == value for column, value in (where or {}).items())
     ]
     if known.skips_empty:
-        kept = [(place, row) for place, row in kept if str(row.get(chosen["text"]) or "").strip()]
-    prompts = tuple(_prompt(place, row, chosen, path) for place, row in kept)
+        kept = [each for each in kept if str(each[2].get(chosen["text"]) or "").strip()]
+    prompts = tuple(
+        _prompt(place, row, chosen, f"{shown(path, 300)}, {line}") for place, line, row in kept
+    )
     return Suite(
         id=name,
         prompts=prompts,
@@ -82,9 +84,8 @@ def _columns(known: Layout, present: list[str], given: Mapping[str, str]) -> dic
     return known.choose(present) | dict(given)
 
 
-def _prompt(place: int, row: Mapping[str, Any], columns: Mapping[str, str], path: Path) -> Prompt:
+def _prompt(place: int, row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Prompt:
     cells = {field: row.get(column) for field, column in columns.items()}
-    where = f"{shown(path, 300)}, row {place}"
     try:
         seed, scale, named = cells.get("seed"), cells.get("guidance_scale"), cells.get("id")
         return Prompt(
