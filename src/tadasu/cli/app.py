@@ -91,6 +91,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         not be finished: no room on the disk, out of memory, or a defect (then with a traceback).
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no advice about absent libraries
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait take no core
     try:
         build()(list(arguments) if arguments is not None else None, prog_name="tadasu")
     except SystemExit as stop:

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from tadasu.cli.output import messages, print_json, results, table
+from tadasu.cli.progress import span
 from tadasu.errors import shown
 
 if TYPE_CHECKING:
@@ -140,19 +141,7 @@ def _pace(done: int, seconds: float, left: int) -> str:
     '10.0 files a minute, 2 min left  '
     """
     rate = done / max(seconds, 1e-9)
-    return f"{rate * 60:.1f} files a minute, {_span(left / rate)} left  "
-
-
-def _span(seconds: float) -> str:
-    """A time that people read.
-
-    >>> _span(42), _span(4000)
-    ('42 s', '1 h 7 min')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    return f"{rate * 60:.1f} files a minute, {span(left / rate)} left  "
 
 
 def _name(file: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,12 +99,10 @@ def _asks(n: int) -> list[Ask]:
 
 
 def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
-    from rich.progress import Progress
-
     from tadasu import world
     from tadasu.backends.detectors import load
     from tadasu.cli.generate import own_detectors
-    from tadasu.cli.output import messages
+    from tadasu.cli.progress import watched
     from tadasu.evaluation.comparison import Column, guarded, judged, steered
     from tadasu.guard import Guard, Sampler
 
@@ -117,8 +114,8 @@ def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
         return world.shown_in(judge.network, images)
 
     columns = [Column(name=name) for name in (*RULES, "guard")]
-    with Progress(console=messages(), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Drawing", total=len(asks) * len(columns))
+    done = 0
+    with watched() as progress:
         for column in columns:
             if column.name == "guard":
                 guard = Guard(pipe, rules, models=own_detectors("world"), sampler=sampler)
@@ -127,7 +124,8 @@ def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
                 made = steered(pipe, asks, RULES[column.name], rules, sampler)
             for cells in made:
                 column.cells.extend(cells)
-                progress.advance(task, len(cells))
+                done += len(cells)
+                progress("Drawing", done, len(asks) * len(columns))
             judged(column.cells, asks, rules, judge, names)
     return columns
 

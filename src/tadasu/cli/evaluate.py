@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 
 from tadasu.cli import evaluate_answers, evaluate_label
 from tadasu.cli.output import messages, print_json, results, table
+from tadasu.cli.progress import watched
 from tadasu.errors import BadInput, shown
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from tadasu.evaluation.comparing import Difference
     from tadasu.evaluation.results import Run
-    from tadasu.evaluation.runner import Progress
     from tadasu.evaluation.suites.suite import Suite
 
 app = typer.Typer(
@@ -269,38 +267,6 @@ def surroundings(device: str | None) -> Any:
         card=card,
         labels=labels,
     )
-
-
-@contextmanager
-def watched() -> Iterator[Progress]:
-    """Progress with the time left, on standard error."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=messages(), disable=not sys.stderr.isatty(), transient=True
-    ) as bar:
-        tasks: dict[str, Any] = {}
-
-        def told(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield told
 
 
 def write_reports(done: Run, folder: Path, *, title: str = "") -> None:

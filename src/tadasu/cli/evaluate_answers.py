@@ -86,7 +86,7 @@ def answers(
 
     Example: tadasu evaluate answers world/image-harm world/harmless -n 10
     """
-    from tadasu.cli.evaluate import watched
+    from tadasu.cli.progress import watched
     from tadasu.evaluation.vision_run import ask, markdown, measured
     from tadasu.evaluation.vision_suites import find
     from tadasu.evaluation.written import write

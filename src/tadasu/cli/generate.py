@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tadasu.cli.output import folder
+from tadasu.cli.progress import counted
 from tadasu.errors import shown
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def generate(
             sampler=(steps, scale, batch_size),
         )  # fmt: skip
         answers = guard.generate(prompts, n=n, seed=seed)
-        done = [_written(each, out) for each in _watched(answers, n * len(prompts))]
+        done = [_written(each, out) for each in counted(answers, "Drawing", n * len(prompts))]
     done.sort(key=lambda each: (prompts.index(each["prompt"]), each["seed"]))
     document: dict[str, Any] = {"policy": rules.identity, "images": done}
     if json_output:
@@ -146,21 +146,6 @@ def _written(generation: Generation, out: Path) -> dict[str, Any]:
         partial.replace(file)
         record["file"] = str(file)
     return record
-
-
-def _watched(answers: Any, total: int) -> Any:
-    from rich.progress import track
-
-    from tadasu.cli.output import messages
-
-    return track(
-        answers,
-        description="Drawing",
-        total=total,
-        console=messages(),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def _print(done: list[dict[str, Any]], out: Path) -> None:

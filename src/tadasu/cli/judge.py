@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from tadasu.cli.output import messages, print_json, results
+from tadasu.cli.output import print_json, results
+from tadasu.cli.progress import counted
 from tadasu.errors import BadFile, BadInput, shown
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def judge(
     if not any(os.path.exists(name) for name in images):
         raise BadFile(f"There is no such file: {', '.join(shown(name, 300) for name in images)}.")
     detectors = _detectors(rules, tuple(detector or ()), model or [])
-    found = list(_watched(_results(images, detectors, rules), len(images)))
+    found = list(counted(_results(images, detectors, rules), "Judging", len(images)))
     if json_output:
         print_json({"policy": rules.identity, "images": [each.as_json() for each in found]})
     else:
@@ -191,22 +192,6 @@ def _threshold(detector: Detector, score: Score, policy: Policy) -> float:
     if isinstance(detector, Judge):
         return detector.card.thresholds.get(score.concept, DEFAULT_THRESHOLD)
     return DEFAULT_THRESHOLD
-
-
-def _watched(judged: Iterator[Result], total: int) -> Iterator[Result]:
-    from rich.progress import track
-
-    console = messages()
-    return iter(
-        track(
-            judged,
-            description="Judging",
-            total=total,
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-    )
 
 
 def _print(found: Sequence[Result]) -> None:
