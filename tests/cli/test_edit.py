@@ -172,3 +172,19 @@ def test_files_of_texts(tmp_path: Path) -> None:
         lines(tmp_path / "c.txt")
     with pytest.raises(BadFile, match="Cannot read"):
         lines(tmp_path / "d.txt")
+
+
+def test_a_folded_model_keeps_its_number_formats_and_permissions(tmp_path: Path, say: Say) -> None:
+    from tadasu.backends.diffusers.load import stored_dtypes
+    from tadasu.references import located
+
+    file, out = tmp_path / "edit.safetensors", tmp_path / "safer"
+    assert run(["edit", "erase", "pistol", "--out", str(file)]) == 0
+    assert run(["edit", "apply", str(file), "--out", str(out)]) == 0
+    kept = stored_dtypes(str(out))
+    assert kept == stored_dtypes(located("world", "pipeline"))
+    assert set(kept.values()) == {torch.float16}
+    ordinary = tmp_path / "new"
+    ordinary.touch()
+    files = [file, *(each for each in out.rglob("*") if each.is_file())]
+    assert {each.stat().st_mode for each in files} == {ordinary.stat().st_mode}

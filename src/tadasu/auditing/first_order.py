@@ -21,8 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tadasu import files
 from tadasu.auditing.merge import Parameter, Updates, parameter_name
-from tadasu.auditing.probe import Block, Denoiser, Plan, Rows, read, write
+from tadasu.auditing.probe import Block, Denoiser, Plan, Rows, read
 
 Gradients = Mapping[str, Tensor]
 #: Block to the gradient of the base's mean squared error by every weight.
@@ -106,7 +107,7 @@ class GradientBank:
         for name, site in self.sites.items():
             tensors |= {f"{name}|left": site.left, f"{name}|right": site.right}
             tensors[f"{name}|cores"] = site.cores
-        write(file, {name: value.float() for name, value in tensors.items()})
+        files.save_tensors(file, {name: value.float() for name, value in tensors.items()})
 
     @classmethod
     def load(cls, file: Path, concepts: tuple[str, ...]) -> GradientBank:

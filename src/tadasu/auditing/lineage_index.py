@@ -18,10 +18,10 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from scipy.optimize import nnls
 from torch import Tensor
 
+from tadasu import files
 from tadasu.auditing.containers import Limits, open_file
 from tadasu.auditing.lineage import GROUPS, SIZE, VERSION, Sketch
 from tadasu.errors import BadFile, BadInput
@@ -167,7 +167,7 @@ class Index:
             "lengths": length[:, 0].contiguous(),
             "entries": torch.frombuffer(bytearray(document), dtype=torch.uint8),
         }
-        save_file(tensors, str(path), metadata={"kind": KIND, "version": str(VERSION)})
+        files.save_tensors(path, tensors, {"kind": KIND, "version": str(VERSION)})
 
     @classmethod
     def load(cls, path: str | Path) -> Index:

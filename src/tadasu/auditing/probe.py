@@ -23,7 +23,6 @@ choices that were measured.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -32,9 +31,10 @@ from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from tadasu import files
 from tadasu.auditing.merge import Merged, is_cross_attention
 from tadasu.errors import BadInput
 
@@ -236,7 +236,7 @@ class Probe:
                 found = self._predicted(block, times, self._text(block))
                 self.base[key] = found
                 if file is not None:
-                    write(file, {"predictions": found})
+                    files.save_tensors(file, {"predictions": found})
         return self.base[key]
 
     def _predicted(self, block: Block, times: tuple[float, ...], text: str) -> Tensor:
@@ -252,16 +252,8 @@ class Probe:
         return digest.hexdigest()
 
 
-def write(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file that appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-    partial.replace(file)
-
-
 def read(file: Path) -> dict[str, Tensor]:
-    """What `write` wrote."""
+    """What was written."""
     found: dict[str, Tensor] = load_file(file)
     return found
 

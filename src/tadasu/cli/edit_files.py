@@ -195,6 +195,7 @@ def apply(
     Example: tadasu edit erase pistol --out no-weapons.safetensors &&
     tadasu edit apply no-weapons.safetensors --out safer-model
     """
+    from tadasu.backends.diffusers.load import save
     from tadasu.editing import artefact
     from tadasu.editing.edit import check_stack, interference
 
@@ -205,7 +206,7 @@ def apply(
     pipe = _model(model)
     for edit in edits:
         edit.fold(pipe, force=force, limit=limit)
-    pipe.save_pretrained(out)
+    save(pipe, out, like=model)
     pairs = {f"{a} + {b}": value for (a, b), value in interference(edits).items()}
     if json_output:
         print_json({"model": str(out), "edits": [e.name for e in edits], "interference": {**pairs}})

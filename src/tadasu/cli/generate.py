@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tadasu.records import Generation
 
 
+#: Letters of a prompt that stand in a file's name; three bytes each still make a name.
+LONGEST_NAME = 60
+
+
 class FailOn(StrEnum):
     """Which outcome makes the exit code 1."""
 
@@ -137,15 +141,29 @@ def _written(generation: Generation, out: Path) -> dict[str, Any]:
     """The record, after its picture was written (first beside its place, then moved there)."""
     record = generation.as_json()
     if generation.image is not None:
-        import hashlib
-
-        name = hashlib.sha256(generation.prompt.encode()).hexdigest()[:10]
-        file = out / f"{name}-{generation.seed}.png"
+        file = out / f"{file_name(generation.prompt)}-{generation.seed}.png"
         partial = file.with_suffix(".partial")
         generation.image.save(partial, format="PNG")
         partial.replace(file)
         record["file"] = str(file)
     return record
+
+
+def file_name(prompt: str) -> str:
+    """A name for a prompt's files that people can read; no two prompts share one.
+
+    >>> file_name("a red apple"), file_name("猫")
+    ('a-red-apple', '猫')
+    >>> file_name("A red apple!")
+    'a-red-apple-e2de1e'
+    """
+    import hashlib
+    import re
+
+    name = re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:LONGEST_NAME]
+    if name.replace("-", " ") == prompt:
+        return name
+    return f"{name}-{hashlib.sha256(prompt.encode()).hexdigest()[:6]}".strip("-")
 
 
 def _print(done: list[dict[str, Any]], out: Path) -> None:

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from tadasu import __version__
+from tadasu import __version__, files
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.edit import Edit, Map
 from tadasu.editing.gated_map import GatedMap
@@ -57,7 +56,7 @@ def save(edit: Edit, path: str | Path) -> None:
     }
     written = json.dumps(header, sort_keys=True, ensure_ascii=False, allow_nan=False)
     about = {"format": FORMAT, "edit": written, "sha256": _digest(written, tensors)}
-    save_file(tensors, str(path), metadata=about)
+    files.save_tensors(path, tensors, about)
     evidence = json.dumps(edit.evidence, indent=2, ensure_ascii=False, sort_keys=True)
     path.with_suffix(".evidence.json").write_text(evidence + "\n", encoding="utf-8")
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from tadasu import files
 from tadasu.editing.encoder import Encoder
 from tadasu.editing.models import PRIORS
 from tadasu.errors import BadFile, BadInput, shown
@@ -119,7 +119,7 @@ class Prior:
         }
         rows = {f"rows.{site}": str(moment.rows) for site, moment in self.moments.items()}
         about = {"format": FORMAT, "encoder": self.fingerprint, "captions": str(self.captions)}
-        save_file(tensors, str(path), metadata=about | rows)
+        files.save_tensors(path, tensors, about | rows)
 
     @classmethod
     def load(cls, path: str | Path) -> Prior:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tadasu import files
 from tadasu.backends.transformers.load import check_hub, quietly
 from tadasu.errors import BadFile, BadInput, MissingPart, TadasuError, shown
 from tadasu.references import located
@@ -63,6 +64,42 @@ def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = Non
         raise BadInput(f"The device {shown(where)} is not usable here: {error}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def save(pipe: Any, folder: Path, *, like: str) -> None:
+    """Save a pipeline in the number formats of the model that it was loaded from.
+
+    Args:
+        pipe: what is saved; its parts are cast in place.
+        folder: a new one.
+        like: the reference of the model.
+    """
+    for name, dtype in stored_dtypes(located(like, "pipeline")).items():
+        part = getattr(pipe, name, None)
+        if part is not None:
+            part.to(dtype)
+    pipe.save_pretrained(folder)
+    files.open_to_others(folder)
+
+
+def stored_dtypes(ref: str) -> dict[str, torch.dtype]:
+    """The floating-point format in which each part of a model is stored, by the part's name."""
+    import diffusers
+    import torch
+    from safetensors import safe_open
+
+    place = Path(ref)
+    if not place.is_dir():
+        place = Path(diffusers.DiffusionPipeline.download(ref, local_files_only=True))
+    formats = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+    found: dict[str, torch.dtype] = {}
+    for file in sorted(place.glob("*/*.safetensors")):
+        with safe_open(file, "pt") as content:
+            kinds = {content.get_slice(key).get_dtype() for key in content.keys()}  # noqa: SIM118
+        known = [formats[kind] for kind in formats if kind in kinds]
+        if known and file.parent.name not in found:
+            found[file.parent.name] = known[0] if len(known) == 1 else torch.float32
+    return found
 
 
 @contextmanager

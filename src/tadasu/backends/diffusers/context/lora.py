@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from tadasu import files
 from tadasu.backends.diffusers.context.fold import Maps, matching
 from tadasu.backends.diffusers.context.ports import Port, denoiser_of
 from tadasu.editing.context_map import ContextMap
@@ -55,7 +55,7 @@ def tensors(pipe: Any, maps: Maps, layout: str) -> dict[str, Tensor]:
 
 def export(pipe: Any, maps: Maps, path: str | Path, layout: str = "diffusers") -> None:
     """Write a LoRA file that ``pipe.load_lora_weights`` reads."""
-    save_file(tensors(pipe, maps, layout), str(path), metadata={"format": "pt"})
+    files.save_tensors(path, tensors(pipe, maps, layout), {"format": "pt"})
 
 
 def factors(edit: ContextMap, port: Port) -> tuple[Tensor, Tensor]:
