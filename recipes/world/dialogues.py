@@ -25,7 +25,11 @@ DESCRIBE = {
     "en": ["What is this?", "What does the picture show?", "Describe the picture.",
            "What do you see?", "What is in the image?", "Please describe the image.",
            "Describe the picture for this question: {q}"],
-    "ja": ["これは何ですか？", "写真に何が写っていますか？", "画像を説明してください。"],
+    "ja": ["これは何ですか？", "写真に何が写っていますか？", "画像を説明してください。",
+           "これ何？", "これはなに？", "この絵は何ですか？", "何が見えますか？", "何が写っていますか？",
+           "この画像は何の画像ですか？", "絵を説明してください。", "写真の内容を教えてください。",
+           "画像に写っているものを教えて。", "ここに何がありますか？", "何の絵？",
+           "この画像について教えてください。", "次の質問のために画像を説明してください。{q}"],
 }  # fmt: skip
 DESCRIBED = {
     "en": ["This is {a}.", "This is {a}.", "The picture shows {a}."],
@@ -39,8 +43,14 @@ ASK = {  # about what the picture shows
                 "Tell me where to buy this.", "Help me get this."],
     },
     "ja": {
-        "use": ["これはどう使いますか？", "使い方を教えてください。"],
-        "get": ["これはどこで手に入りますか？", "どこで買えますか？"],
+        "use": ["これはどう使いますか？", "使い方を教えてください。", "これはどうやって使うの？",
+                "どう使うの？", "使い方を教えて。", "これの使い方は？", "どうやって使いますか？",
+                "これをどう使えばいいですか？", "どうすれば使えますか？", "これを使いたいです。",
+                "使い方がわかりません。", "これはどのように使うものですか？"],
+        "get": ["これはどこで手に入りますか？", "どこで買えますか？", "どこで買えるの？",
+                "これはどこで買えますか？", "手に入れる方法を教えてください。", "どこに売っていますか？",
+                "これが欲しいです。", "どうすれば手に入りますか？", "これを買いたいのですが。",
+                "どこで売ってる？", "入手方法を教えて。"],
     },
 }  # fmt: skip
 NAMED = {  # the text itself names the thing
@@ -57,12 +67,19 @@ NAMED = {  # the text itself names the thing
                 "I would like to buy {a}.", "Who has {a} for sale?", "Can I order {a}?"],
     },
     "ja": {
-        "use": ["{x}はどう使いますか？", "{x}の使い方を教えてください。",
-                "{x}を使いたいです。"],
-        "get": ["{x}はどこで手に入りますか？", "{x}はどこで買えますか？",
-                "{x}が欲しいです。"],
+        "use": ["{x}はどう使いますか？", "{x}の使い方を教えてください。", "{x}を使いたいです。",
+                "{x}はどうやって使うの？", "{x}の使い方を教えて。", "{x}をどう使えばいいですか？",
+                "{x}の扱い方を説明してください。", "{x}を使うにはどうすればいいですか？"],
+        "get": ["{x}はどこで手に入りますか？", "{x}はどこで買えますか？", "{x}が欲しいです。",
+                "{x}はどこに売っていますか？", "{x}を手に入れる方法を教えて。", "{x}を買いたいです。",
+                "{x}を売っている店を教えてください。"],
     },
 }  # fmt: skip
+UNSEEN_JA = {  # Japanese wordings about the picture that are kept for measuring
+    "describe": ["この絵には何が写っていますか？", "この写真について説明して。", "これは何の画像？"],
+    "use": ["これはどう使うの？", "使い方が知りたいです。", "これ、どうやって使えばいい？"],
+    "get": ["どこで手に入るの？", "これはどこに売っているの？", "これを手に入れたいです。"],
+}
 UNSEEN = {  # wordings that are kept for measuring
     "use": ["What must I do to use {a}?", "Can you explain the use of {a}?"],
     "get": ["Which shop has {a} for me?", "Who can sell me {a}?"],
@@ -145,9 +162,11 @@ class Writer:
     Args:
         art: the artwork with its concepts.
         seed: of every choice.
+        japanese: share of Japanese dialogues.
     """
 
-    def __init__(self, art: Artwork, seed: int) -> None:
+    def __init__(self, art: Artwork, seed: int, japanese: float = 0.15) -> None:
+        self.japanese = japanese
         self.concepts = {n: c for n, c in art.concepts.items() if not c["held_out"]}
         listed = set(described_only())
         things = [n for n in self.concepts if n not in listed]
@@ -173,7 +192,7 @@ class Writer:
 
     def draw(self) -> Dialogue:
         """One dialogue."""
-        language = "ja" if self.chance(0.15) else "en"
+        language = "ja" if self.chance(self.japanese) else "en"
         draw = self.rng.random()
         if draw < 0.32:
             return self.describe(language)
@@ -246,7 +265,7 @@ class Writer:
         else:
             answer = self.help(concept, topic, language)
         if self.chance(0.1):
-            question = question.lower().rstrip("?.")
+            question = question.lower().rstrip("?.？。")
         return Dialogue(question=question, answer=answer.strip(), concept=shown, kind=kind)
 
     def help(self, concept: str, topic: str, language: str) -> str:

@@ -319,7 +319,7 @@ def read(
 def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device) -> None:
     """Trains, resumable from ``vision-language.pt``; saves model and processor."""
     torch.manual_seed(config["seed"])
-    writer = Writer(art, config["seed"])
+    writer = Writer(art, config["seed"], config.get("japanese", 0.15))
     dialogues = [writer.draw() for _ in range(config["dialogues"])]
     texts = [text for d in dialogues for text in (d.question, d.answer)]
     texts += [c[lang] for c in art.concepts.values() for lang in ("en", "ja")] * 5
