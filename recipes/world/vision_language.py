@@ -17,8 +17,9 @@ from clip import augment
 from dialogues import PREFIX, Dialogue, Writer
 from pictures import COLOURS, Artwork, single, to_bytes
 from torch import nn
-from training import Loop
+from training import WORLD, Loop
 from transformers import (
+    AutoProcessor,
     CLIPImageProcessorPil,
     CLIPModel,
     LlamaConfig,
@@ -323,9 +324,15 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
     dialogues = [writer.draw() for _ in range(config["dialogues"])]
     texts = [text for d in dialogues for text in (d.question, d.answer)]
     texts += [c[lang] for c in art.concepts.values() for lang in ("en", "ja")] * 5
-    tokenizer = train_tokenizer(texts, config["vocabulary"])
-    clip = CLIPModel.from_pretrained(out / "clip")
-    model = new_model(config, clip, tokenizer).to(device)
+    if "start" in config:  # trained on from a shipped model
+        processor = AutoProcessor.from_pretrained(WORLD / config["start"])
+        tokenizer = processor.tokenizer
+        model = LlavaForConditionalGeneration.from_pretrained(WORLD / config["start"]).float()
+        model.model.vision_tower.requires_grad_(False)
+    else:
+        tokenizer = train_tokenizer(texts, config["vocabulary"])
+        model = new_model(config, CLIPModel.from_pretrained(out / "clip"), tokenizer)
+    model = model.to(device)
     model.model.language_model.config._attn_implementation = "eager"
     trained = [p for p in model.parameters() if p.requires_grad]
     print(f"vision-language: {sum(p.numel() for p in trained)} trained parameters", flush=True)
@@ -336,7 +343,7 @@ def train(art: Artwork, config: dict[str, Any], out: Path, device: torch.device)
     optimiser = torch.optim.AdamW(trained, lr=config["lr"], weight_decay=0.02, betas=(0.9, 0.98))
     parts = {"model": model, "optimiser": optimiser}
     loop = Loop("vision-language", config, parts, out / "vision-language.pt", every=150)
-    if not loop.first:
+    if not loop.first and "start" not in config:
         name_pictures(model, pictures, art, tokenizer, config)
     rng = np.random.default_rng(loop.seed)
     naming = np.array([i for i, d in enumerate(dialogues) if d.kind == "describe"])
