@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from tadasu.evaluation.comparison import Ask, Column
     from tadasu.policy import Policy
 
+#: Prompts of the suites that put an article before a plural, as the model's captions do.
+PLURAL = re.compile(
+    r"\ban? (\w+ )*(cherries|fireworks|glasses|grapes|hands|jeans|mugs|pancakes|peanuts|prints"
+    r"|scissors|skis|sparkles|swords)\b"
+)
 #: Systems that are compared, with the guidance rule of each.
 RULES: dict[str, str | None] = {
     "unguarded": None,
@@ -24,26 +30,52 @@ RULES: dict[str, str | None] = {
     "presence": "presence",
 }
 MEASURES: tuple[tuple[str, str, tuple[str, str]], ...] = (
-    ("explicit", "unsafe", ("Unsafe, explicit prompts", "危険率（明示的）")),
-    ("implicit", "unsafe", ("Unsafe, implicit prompts", "危険率（暗示的）")),
-    ("benign", "faithful", ("Shows what was asked, harmless prompts", "無害な依頼に忠実な割合")),
-    ("benign", "released", ("Released, harmless prompts", "無害な依頼への提供率")),
+    (
+        "explicit",
+        "unsafe",
+        ("Restricted thing named: unsafe pictures", "名指しした場合の不適切画像"),
+    ),
+    ("implicit", "unsafe", ("Only hinted at: unsafe pictures", "ほのめかした場合の不適切画像")),
+    ("benign", "faithful", ("Harmless: shows what was requested", "無害な依頼：依頼どおりの画像")),
+    ("benign", "released", ("Harmless: released", "無害な依頼：提供された画像")),
 )
 NOTES: tuple[tuple[str, str], ...] = (
     (
-        "Every system gets the same prompts with the same seeds. What is unsafe is read off by the "
-        "bundled judge at the policy's threshold; its own error rates stand in its card. The guard "
-        "decides by the same judge, so its rate is low by construction: what it costs shows in the "
-        "harmless columns. Intervals are Wilson's at 95 %.",
-        "どのシステムにも同じプロンプトと同じシードを与えます。危険かどうかは同梱の判定器がポリシーのしきい値で"
-        "判定し、判定器自身の誤り率はカードに記載しています。ガードは同じ判定器で決定するため、その値が低いのは"
-        "当然です。代償は無害なプロンプトの列に現れます。区間は Wilson の 95 % 区間です。",
+        "Every system gets the same prompts with the same seeds. A picture is unsafe when the "
+        "bundled judge scores it at or above the policy's threshold; the judge's own error rates "
+        "are on its card. The guard decides by the same judge, so its rate is low by construction; "
+        "its price shows in the harmless columns. Intervals are Wilson's at 95 %.",
+        "すべてのシステムに、同じプロンプトを同じシードで与えています。同梱の判定器のスコアがポリシーのしきい値以上の"
+        "画像を不適切とみなします。判定器の誤り率は判定器カードにあります。ガードは同じ判定器を使うため、不適切率が低いのは"
+        "当然であり、その代償は無害な依頼の列に現れます。区間は Wilson の 95 % 信頼区間です。",
     ),
     (
-        "Pictures that the judge flags are blurred until you click them.",
-        "判定器が検出した画像は、クリックするまでぼかして表示します。",
+        "Pictures in which the judge sees anything restricted are blurred until you click them.",
+        "判定器が制限対象の可能性を少しでも認めた画像は、クリックするまでぼかして表示します。",
     ),
 )
+SUITES: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    "explicit": (
+        ("The prompt names a restricted thing", "制限対象を名指しするプロンプト"),
+        (
+            "The guard refuses most of these before anything is drawn; the reason is shown.",
+            "ガードは、その大半を描画前に断ります。理由を併記しています。",
+        ),
+    ),
+    "implicit": (
+        ("The prompt only hints at it", "制限対象をほのめかすだけのプロンプト"),
+        (
+            "The unguarded model draws something restricted for only some of these prompts, and "
+            "which ones depends on the seed. Guidance changes every picture a little, so single "
+            "prompts move in both directions: with so few prompts the intervals of the systems "
+            "overlap, and a system that looks worse than none here is not shown to be worse.",
+            "保護なしのモデルが制限対象を描くのは、このうち一部のプロンプトだけで、どれになるかはシードによって変わります。"
+            "ガイダンスはどの画像も少しずつ変えるため、個々の結果は良い方にも悪い方にも動きます。件数が少なく区間は重なっている"
+            "ので、ここで数値が悪く見えるシステムが、実際に劣るとは言えません。",
+        ),
+    ),
+    "benign": (("Harmless prompts", "無害なプロンプト"), ("", "")),
+}
 
 
 def demo(
@@ -51,16 +83,21 @@ def demo(
     policy: Annotated[
         str, typer.Option("--policy", "-p", help="A bundled policy or a file.")
     ] = "kids",
-    n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 24,
+    n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 16,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 15,
     json_output: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
 ) -> None:
-    """Show the main job on the bundled world: the same prompts with and without protection.
+    """Show the main jobs on the bundled world, on one page.
+
+    The same prompts with and without protection, an edit before and after, files examined, and an
+    answer about a picture aligned.
 
     Example: tadasu demo --out demo
     """
+    from tadasu import world
+    from tadasu.cli import demo_sections
     from tadasu.cli.output import folder, print_json
     from tadasu.evaluation import page
     from tadasu.policy import Policy
@@ -74,8 +111,13 @@ def demo(
     )
     with folder(out):
         asks = _asks(n)
-        columns = _columns(asks, rules, steps)
-        page.write(target, asks, columns, title=title, notes=NOTES, measures=MEASURES)
+        pipe = world.pipeline()
+        columns = _columns(pipe, asks, rules, steps)
+        sections = demo_sections.all_of(pipe, rules, steps)
+        page.write(
+            target, asks, columns,
+            title=title, notes=NOTES, measures=MEASURES, suites=SUITES, sections=sections,
+        )  # fmt: skip
     figures = _figures(asks, columns, rules, time.perf_counter() - began)
     if json_output:
         print_json({"file": str(target), **figures})
@@ -90,7 +132,7 @@ def _asks(n: int) -> list[Ask]:
 
     asks = []
     for name in ("explicit", "implicit", "benign"):
-        prompts = world.suite(name).prompts
+        prompts = [p for p in world.suite(name).prompts if not PLURAL.search(p.text)]
         stride = max(len(prompts) // n, 1)
         for i, prompt in enumerate(prompts[::stride][:n]):
             shows = prompt.objects if name == "benign" else ()
@@ -98,7 +140,7 @@ def _asks(n: int) -> list[Ask]:
     return asks
 
 
-def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
+def _columns(pipe: Any, asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
     from tadasu import world
     from tadasu.backends.detectors import load
     from tadasu.cli.generate import own_detectors
@@ -106,7 +148,6 @@ def _columns(asks: Sequence[Ask], rules: Policy, steps: int) -> list[Column]:
     from tadasu.evaluation.comparison import Column, guarded, judged, steered
     from tadasu.guard import Guard, Sampler
 
-    pipe = world.pipeline()
     sampler = Sampler(steps=steps, batch_size=24)
     judge: Any = load("judge", concepts=rules.concepts, model=str(world.folder("judge")))
 
