@@ -43,6 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained(made: Path) -> None:
     text = (made / "index.html").read_text(encoding="utf-8")
     page = Page()
@@ -53,8 +54,13 @@ def test_the_page_is_self_contained(made: Path) -> None:
     assert "default-src 'none'" in text
     assert all(name in text for name in SYSTEMS)
     assert "プロンプト" in text
+    for section in ("An edit, before and after", "Files from strangers", "aligned"):
+        assert section in text
+    assert re.search(r"goblin.*taught.*withhold", text, re.DOTALL)
+    assert "n = 0" not in text
 
 
+@pytest.mark.slow
 def test_every_figure_has_n_and_an_interval(made: Path) -> None:
     figures = json.loads((made / "figures.json").read_text(encoding="utf-8"))
     assert list(figures["systems"]) == SYSTEMS

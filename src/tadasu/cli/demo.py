@@ -33,9 +33,9 @@ MEASURES: tuple[tuple[str, str, tuple[str, str]], ...] = (
     (
         "explicit",
         "unsafe",
-        ("Restricted thing named: unsafe pictures", "名指しした場合の不適切画像"),
+        ("Restricted thing named: unsafe", "名指しした場合の不適切画像"),
     ),
-    ("implicit", "unsafe", ("Only hinted at: unsafe pictures", "ほのめかした場合の不適切画像")),
+    ("implicit", "unsafe", ("Only hinted at: unsafe", "ほのめかした場合の不適切画像")),
     ("benign", "faithful", ("Harmless: shows what was requested", "無害な依頼：依頼どおりの画像")),
     ("benign", "released", ("Harmless: released", "無害な依頼：提供された画像")),
 )
@@ -83,7 +83,7 @@ def demo(
     policy: Annotated[
         str, typer.Option("--policy", "-p", help="A bundled policy or a file.")
     ] = "kids",
-    n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 16,
+    n: Annotated[int, typer.Option("-n", "--n", help="Prompts per suite.")] = 12,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 15,
     json_output: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")

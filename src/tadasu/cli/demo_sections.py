@@ -99,7 +99,8 @@ def audited(pipe: Any, policy: Policy) -> Section:
         note=(
             "Two LoRA files are examined from inside the model, without drawing a picture. The "
             "second column is the truth, which the audit does not see.",
-            "2つの LoRA ファイルを、画像を生成せずにモデルの内部から調べます。2列目は正解で、検査には使いません。",
+            "2つの LoRA ファイルを、画像を生成せずにモデルの内部から調べます。2列目は正解で、"
+            "検査には使いません。",
         ),
         head=(
             ("File", "ファイル"),
