@@ -205,6 +205,8 @@ class Concept:
         hazard: a key of :data:`HAZARDS`.
         severity: low, medium, high or critical.
         images: paths or hub references of pictures that show it.
+        aliases: further words per language that only the prompt screen looks for, ``zxx`` for
+            emoji: slang, verbs, brands. No model is conditioned on them.
         exceptions: phrases per language that contain a name and mean something else
             (``"shot glass"``); the prompt screen ignores names inside them.
 
@@ -221,6 +223,7 @@ class Concept:
     severity: Severity = "medium"
     images: tuple[str, ...] = ()
     exceptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the fields and make the mappings read-only."""
@@ -235,6 +238,7 @@ class Concept:
             raise UnknownName("severity", self.severity, SEVERITIES)
         object.__setattr__(self, "names", MappingProxyType(dict(self.names)))
         object.__setattr__(self, "exceptions", MappingProxyType(dict(self.exceptions)))
+        object.__setattr__(self, "aliases", MappingProxyType(dict(self.aliases)))
         if not self.prompts and not any(self.names.values()):
             raise BadInput(f"Concept {shown(self.id)} has neither a name nor a prompt.")
 

@@ -228,6 +228,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
     concept = Concept(
         id=entry["id"],
         names=_texts(entry.get("names", {})),
+        aliases=_texts(entry.get("aliases", {})),
         exceptions=_texts(entry.get("exceptions", {})),
         prompts=tuple(entry.get("prompts", ())),
         images=tuple(entry.get("images", ())),
@@ -266,6 +267,7 @@ def _rule_as_json(rule: Rule) -> Json:
         "hazard": concept.hazard,
         "severity": concept.severity,
         "names": {language: list(texts) for language, texts in concept.names.items()},
+        "aliases": {language: list(texts) for language, texts in concept.aliases.items()},
         "exceptions": {language: list(texts) for language, texts in concept.exceptions.items()},
         "prompts": list(concept.prompts),
         "images": list(concept.images),

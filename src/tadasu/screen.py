@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tadasu.detectors import meaning, names
+from tadasu.detectors import japanese, meaning, names
 from tadasu.detectors.folding import fold
 from tadasu.errors import BadInput, shown
 from tadasu.policy import Policy, PromptAction
@@ -218,10 +218,15 @@ class PromptScreen:
     def _notes(self, text: str, near: Sequence[meaning.Nearness]) -> tuple[str, ...]:
         if not self.policy.rules:
             return ()
-        if self.embedder is None:
-            return (f"Meaning was not examined: {self._because}.",)
-        missing = len(self.policy.rules) - len(self._meant)
         notes = []
+        if not self._lexicon.reads_japanese and japanese.is_japanese(text):
+            notes.append(
+                "Japanese was compared letter by letter: readings and verb forms were not looked "
+                "for. Install the analyser: pip install 'tadasu[japanese]'"
+            )
+        if self.embedder is None:
+            return (*notes, f"Meaning was not examined: {self._because}.")
+        missing = len(self.policy.rules) - len(self._meant)
         if missing:
             notes.append(
                 f"Meaning was not examined for {missing} of {len(self.policy.rules)} concepts: the "
