@@ -15,7 +15,7 @@ DENSE = (
 )
 LETTER = re.compile(rf"(?![\u3000-\u3004\u3008-\u301f\u30fb])[{DENSE}]")
 #: Signs that stand for a letter between letters.
-_MASKS = re.compile(r"(?<=[々ァ-ヺー㐀-鿿○])[○◯〇●◎×✕✖✗❌*?#%&_=+@☆★△▲□■◇◆♡♥…]")
+_MASKS = re.compile(r"(?<=[々ァ-ヺー㐀-鿿○])[○◯〇●◎x✕✖✗❌*?#%&_=+@☆★△▲□■◇◆♡♥…]")
 _HOLE = "○"
 _SHORTEST_MASKED = 3
 _TWO_HOLES = 5

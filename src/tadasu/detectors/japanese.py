@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tadasu.detectors.folding import Folded, fold
+from tadasu.detectors.folding import fold
 from tadasu.errors import MissingPart
 
 _KANA = re.compile(r"[ぁ-ゖァ-ヺー]+")
@@ -23,7 +23,9 @@ _LETTER = re.compile(r"[々〆ぁ-ゖァ-ヺー㐀-鿿]")
 _SHORTEST_READING = 3
 _SHORTEST_PART = 2
 _SHORTEST_ROMAJI = 5
-_MOST_WORDS = 6
+_LONGEST_READING = 16
+#: What can follow a noun at once.
+_PARTICLE_KANA = "がをにのとはもでへやかだなじ"
 _PARTICLES = ("助詞", "助動詞")
 _AFFIXES = ("接頭辞", "接尾辞")
 
@@ -110,8 +112,12 @@ class Names:
             if len(reading) >= _SHORTEST_READING and _KANA.fullmatch(reading):
                 self._readings.setdefault(reading, name)
 
+    def readings(self) -> Iterator[tuple[str, str]]:
+        """How the names sound, in katakana, with the name."""
+        return iter(self._readings.items())
+
     def mixed(self) -> Iterator[tuple[str, str]]:
-        """Names of two Chinese characters with either one in kana (爆だん, ばく弾), with the name."""
+        """Names of two Chinese characters with one of them in kana (爆だん), with the name."""
         for reading, name in self._readings.items():
             if len(name) == 2 and not _KANA.search(name):
                 for cut in range(1, len(reading)):
@@ -127,28 +133,50 @@ class Names:
                 if len(spelling) >= _SHORTEST_ROMAJI and spelling.isascii():
                     yield spelling, name
 
-    def find(self, cut: Sequence[Word]) -> Iterator[tuple[str, int, int]]:
-        """Names among the words of a text, with first word and last word (inclusive)."""
+    def find(self, text: str) -> Iterator[tuple[str, int, int]]:
+        """Names in a text, with where they begin and end there."""
+        cut = words(text)
         for first, word in enumerate(cut):
             for path, name in self._forms.get(word.form, ()):
                 last = first + len(path) - 1
                 if tuple(each.form for each in cut[first : last + 1]) != path:
                     continue
                 if last > first or not _in_a_compound(cut, first):
-                    yield name, first, last
-            yield from self._read(cut, first)
+                    yield name, word.start, cut[last].end
+        for run in _KANA.finditer(text):
+            yield from self._read(text, cut, *run.span())
 
-    def _read(self, cut: Sequence[Word], first: int) -> Iterator[tuple[str, int, int]]:
-        """Names that several kana words together sound like."""
-        reading = ""
-        for last in range(first, min(first + _MOST_WORDS, len(cut))):
-            word = cut[last]
-            if not word.kana or word.kind in _PARTICLES:
-                return
-            reading += word.reading
-            name = self._readings.get(reading)
-            if name and (last > first or word.kind not in _AFFIXES):
-                yield name, first, last
+    def _read(
+        self, text: str, cut: Sequence[Word], start: int, end: int
+    ) -> Iterator[tuple[str, int, int]]:
+        """Names that the beginning of a run of kana, or words in it, sound like."""
+        starts = {start} | {word.start for word in cut if start < word.start < end}
+        sound = fold(text[start:end]).text
+        for first in sorted(starts):
+            for last in range(first + _SHORTEST_READING, min(end, first + _LONGEST_READING) + 1):
+                name = self._readings.get(sound[first - start : last - start])
+                if name and self._stands(text, cut, first, last, run=(start, end)):
+                    yield name, first, last
+
+    def _stands(
+        self, text: str, cut: Sequence[Word], first: int, last: int, *, run: tuple[int, int]
+    ) -> bool:
+        """Whether kana from first to last can be a word of its own, and is no other word."""
+        inner = [word for word in cut if first <= word.start and word.end <= last]
+        aligned = bool(inner) and (inner[0].start, inner[-1].end) == (first, last)
+        after = next((word for word in cut if word.start >= last), None)
+        followed = after is not None and after.start == last and after.kind in _PARTICLES
+        if aligned and len(inner) == 1:
+            word = inner[0]
+            other = word.known and fold(word.form).text != word.reading
+            return not other and word.kind not in (*_AFFIXES, "副詞", "助詞", "助動詞")
+        if aligned and inner[-1].kind in _PARTICLES and not followed:
+            return False
+        if aligned and inner[0].kind in ("動詞", "形容詞", "助詞"):
+            return False
+        if first != run[0]:
+            return aligned and not any(word.kind in _PARTICLES for word in inner)
+        return last == run[1] or text[last] in _PARTICLE_KANA
 
 
 def _in_a_compound(cut: Sequence[Word], place: int) -> bool:
@@ -210,8 +238,8 @@ def romaji(reading: str, *, long: bool) -> str:
         reading: in katakana.
         long: whether long vowels are written out.
 
-    >>> romaji("ケンジュウ", long=True), romaji("ケンジュウ", long=False), romaji("ドラッグ", long=True)
-    ('kenjuu', 'kenju', 'doraggu')
+    >>> romaji("ケンジュウ", long=True), romaji("ケンジュウ", long=False)
+    ('kenjuu', 'kenju')
     """
     spelt, doubled = "", False
     for kana in reading:

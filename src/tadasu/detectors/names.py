@@ -82,7 +82,8 @@ class Lexicon:
     """
 
     def __init__(self, concepts: Sequence[Concept], *, analyser: bool | None = None) -> None:
-        self._words, self._dense, self._masked = Node(), Node(), Node()
+        self._words, self._dense = Node(), Node()
+        self._masked, self._sounds = Node(), Node()
         self._joined: dict[str, list[Entry]] = {}
         self._excused_words, self._excused_dense = Node(), Node()
         self._entries: dict[str, list[Entry]] = {}
@@ -90,6 +91,7 @@ class Lexicon:
             for listed in (concept.names, concept.aliases):
                 self._learn(concept.id, listed)
             self._excuse(concept.id, concept.exceptions)
+            self._excuse(concept.id, _modified(concept))
         self._repair = Repair({*self._joined, *self._words.steps()})
         self._tagged = [
             word for word in {*self._joined, *self._words.next} if len(word) >= _SHORTEST_TAGGED
@@ -145,6 +147,10 @@ class Lexicon:
                 self._excused_words.add(path, entry)
 
     def _learn_readings(self, names: japanese.Names) -> None:
+        for letters, name in names.readings():
+            for entry in self._entries[name]:
+                self._sounds.add(letters, entry)
+                dense.learn_masked(self._masked, letters, entry)
         for letters, name in names.mixed():
             for entry in self._entries[name]:
                 self._dense.add(letters, entry)
@@ -212,16 +218,17 @@ class Lexicon:
         ]
 
     def _read(self, text: str) -> Iterator[NameHit]:
-        """Names by the forms and readings of Japanese words, with gaps and without."""
+        """Names by the forms and readings of Japanese words, with gaps, without, and mended."""
         if self._japanese is None:
             return
         given = plain_of(text)
-        for other in dict.fromkeys((given.text, (close := together(given)).text)):
-            view = refolded(given if other == given.text else close, kana=False)
-            cut = japanese.words(view.text)
-            for name, first, last in self._japanese.find(cut):
-                start, end = view.back(cut[first].start, cut[last].end)
-                how: How = "form" if not cut[first].kana else "reading"
+        folded = [refolded(each, kana=False) for each in (given, together(given))]
+        for view in {
+            each.text: each for one in folded for each in (one, as_katakana(one))
+        }.values():
+            for name, first, last in self._japanese.find(view.text):
+                start, end = view.back(first, last)
+                how: How = "form" if text[start:end] != name else "plain"
                 for entry in self._entries[name]:
                     yield NameHit(
                         concept=entry.concept, name=entry.name, start=start, end=end, how=how
@@ -255,6 +262,7 @@ class Lexicon:
         ]
         for run in runs(text, letters, _SPELLING_GAP, single=True):
             yield from dense.in_letters(folded, run, self._dense)
+            yield from dense.in_letters(folded, run, self._sounds)
 
     def _mended(self, folded: Folded) -> Iterator[NameHit]:
         """Names of which at least one word has a slip or signs for letters."""
@@ -324,6 +332,17 @@ class Lexicon:
 
 def _each(listed: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
     return ((language, name) for language, names in listed.items() for name in names)
+
+
+def _modified(concept: Concept) -> dict[str, tuple[str, ...]]:
+    """Every name of a concept before every word that it modifies ("cocktail dress")."""
+    listed = [*_each(concept.names), *_each(concept.aliases)]
+    return {
+        language: tuple(
+            f"{name} {head}" for of, name in listed if of == language for head in heads
+        )
+        for language, heads in concept.modifies.items()
+    }
 
 
 def _paths(language: str, folded: str) -> list[list[str]]:

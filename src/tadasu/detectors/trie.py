@@ -20,7 +20,6 @@ How = Literal[
     "tag",
     "emoji",
     "form",
-    "reading",
 ]
 #: Signs that are read as letters.
 SIGNS = "@$!|+€£"
