@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -108,6 +109,16 @@ def test_a_script_that_the_embedder_cannot_read_is_said() -> None:
     (note,) = screen("赤いりんご").notes
     assert "script written was not trained on" in note
     assert screen("a red apple").notes == ()
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_everyday_words_pass(language: str) -> None:
+    """At most one in a hundred of at least 500 ordinary words and phrases is blocked."""
+    lines = (Path(__file__).parent / "everyday.txt").read_text(encoding="utf-8").splitlines()
+    texts = [line.partition("\t")[2] for line in lines if line.startswith(f"{language}\t")]
+    blocked = [x.text for x in PromptScreen.of(Policy.load("kids")).many(texts) if x.hits]
+    assert len(texts) >= 500
+    assert len(blocked) <= len(texts) / 100, blocked
 
 
 def test_observe_sees_nothing() -> None:

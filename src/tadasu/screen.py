@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tadasu.detectors import japanese, meaning, names
 from tadasu.detectors.folding import fold
+from tadasu.detectors.trie import NameHit
 from tadasu.errors import BadInput, shown
 from tadasu.policy import Policy, PromptAction
 from tadasu.records import Json, Score
@@ -177,7 +178,7 @@ class PromptScreen:
             notes=self._notes(text, near),
         )
 
-    def _named(self, text: str, hit: names.NameHit) -> Hit:
+    def _named(self, text: str, hit: NameHit) -> Hit:
         return Hit(
             rule="names",
             concept=hit.concept,

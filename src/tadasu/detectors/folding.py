@@ -2,8 +2,9 @@
 
 One pass: characters that show nothing are dropped, full-width, circled, squared and mathematical
 letters become plain ones (NFKC), case goes, accents on Latin letters go, look-alike letters of
-other scripts become Latin (Unicode's confusables and a table of ours), hiragana becomes katakana. The text is folded cluster by cluster (a
-letter with its marks), so a span of the folded text maps to a span of the original.
+other scripts become Latin (Unicode's confusables and a table of ours), hiragana becomes katakana.
+The text is folded cluster by cluster (a letter with its marks), so a span of the folded text maps
+to a span of the original.
 """
 
 from __future__ import annotations
@@ -89,6 +90,9 @@ def fold(text: str, *, kana: bool = True) -> Folded:
     >>> fold("ぴすとる").text == fold("ﾋﾟｽﾄﾙ").text == "ピストル"
     True
     """
+    if text.isascii() and text.isprintable():  # the common case, folded at once
+        places = tuple((place, place + 1) for place in range(len(text)))
+        return Folded(text=text.lower(), spans=places, original=text)
     letters: list[str] = []
     spans: list[tuple[int, int]] = []
     start = 0

@@ -1,9 +1,9 @@
 """Finds names of concepts in Japanese by what its words are: dictionary forms and readings.
 
 Sudachi (Takaoka and others, 2018, "Sudachi: a Japanese Tokenizer for Business", LREC) cuts a text
-into words and gives each its normalised form and reading, so 刺された is found by 刺される, はだか by
-裸, ばくだん by 爆弾, and スロットル is one word in which no スロット stands. It comes with the extra
-``japanese``; without it nothing is concluded here, and the record of the screen says so.
+into words and gives each its normalised form and reading: 刺された is found by 刺される, and
+ばくだん by 爆弾, while スロットル is one word in which no スロット stands. It comes with the
+extra ``japanese``; without it nothing is concluded here, and the record of the screen says so.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def _analyser() -> Any:
         raise MissingPart.extra("Reading Japanese", "japanese")
     from sudachipy import Dictionary, SplitMode
 
-    return Dictionary(dict="core").tokenizer(mode=SplitMode.A)
+    found = Dictionary(dict="core")
+    make = getattr(found, "tokenizer", None) or found.create  # before SudachiPy 0.7
+    return make(mode=SplitMode.A)
 
 
 def words(text: str) -> list[Word]:

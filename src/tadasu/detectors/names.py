@@ -112,7 +112,8 @@ class Lexicon:
         Hits that lie inside an exception, or inside a longer hit of the same concept, are left
         out.
         """
-        found, excused = [], []
+        found: list[NameHit] = []
+        excused: list[NameHit] = []
         for view in views(text):
             found += self._look(view)
             excused += self._plain(view, self._excused_words, self._excused_dense, hidden=False)
@@ -185,6 +186,7 @@ class Lexicon:
             entries = [
                 entry
                 for word in says.split()
+                if not is_word(word) or word in self._words.next
                 for name in segments(word, self._tagged, stands_alone)
                 for entry in (*self._joined.get(name, ()), *self._ends(name))
             ]
@@ -338,9 +340,7 @@ def _modified(concept: Concept) -> dict[str, tuple[str, ...]]:
     """Every name of a concept before every word that it modifies ("cocktail dress")."""
     listed = [*_each(concept.names), *_each(concept.aliases)]
     return {
-        language: tuple(
-            f"{name} {head}" for of, name in listed if of == language for head in heads
-        )
+        language: tuple(f"{name} {head}" for of, name in listed if of == language for head in heads)
         for language, heads in concept.modifies.items()
     }
 

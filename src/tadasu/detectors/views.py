@@ -106,11 +106,15 @@ def as_katakana(view: Folded) -> Folded:
     True
     """
     twins, letters = lookalike.katakana(), list(view.text)
+    is_one = [
+        lookalike.is_katakana(letter) and not "ぁ" <= view.original[start] <= "ゖ"
+        for letter, (start, _) in zip(letters, view.spans, strict=True)
+    ]
     for order in (range(len(letters)), range(len(letters) - 1, -1, -1)):
         for place in order:
-            beside = "".join(letters[max(0, place - 1) : place] + letters[place + 1 : place + 2])
-            if letters[place] in twins and any(map(lookalike.is_katakana, beside)):
-                letters[place] = twins[letters[place]]
+            beside = is_one[max(0, place - 1) : place] + is_one[place + 1 : place + 2]
+            if letters[place] in twins and any(beside):
+                letters[place], is_one[place] = twins[letters[place]], True
     return Folded(text="".join(letters), spans=view.spans, original=view.original)
 
 
