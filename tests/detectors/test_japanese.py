@@ -33,6 +33,7 @@ def found(text: str) -> set[str]:
         ("刺された男", "weapons"),
         ("酔っぱらった男", "alcohol"),
         ("賭けた", "gambling"),
+        ("人を斬った侍", "weapons"),
         ("首を吊った人", "gore_horror"),
         ("はだかの女", "adult"),
         ("まやくを吸う", "drugs_medicine"),
@@ -59,7 +60,7 @@ def test_is_found(text: str, concept: str) -> None:
     "text",
     """スロットル ドラッグアンドドロップ
     裸の王様 予防注射 鉄砲百合 おにごっこ ダイスキなケーキ エロイカ交響曲
-    聖剣の伝説 血液型
+    紙を切る きった木 服をきる 聖剣の伝説 血液型
     したいことがある きれいなかた 一年じゅう 遊びたいまち 酒井さん カクテルドレス""".split(),
 )
 def test_is_not_found(text: str) -> None:

@@ -19,6 +19,7 @@ from tadasu.detectors.folding import fold
 from tadasu.errors import MissingPart
 
 _KANA = re.compile(r"[ぁ-ゖァ-ヺー]+")
+_HAN = re.compile(r"[㐀-鿿]")
 _LETTER = re.compile(r"[々〆ぁ-ゖァ-ヺー㐀-鿿]")
 _SHORTEST_READING = 3
 _SHORTEST_PART = 2
@@ -35,7 +36,9 @@ class Word:
     """A word of a text.
 
     Attributes:
-        form: normalised form (爆弾 for バクダン).
+        form: normalised form (爆弾 for バクダン); as it is written where the normalised form has
+            other Chinese characters (斬る, whose normalised form is 切る).
+        bare: whether it stands in its dictionary form.
         reading: in katakana.
         start: where it begins in the text that was read.
         end: where it ends, exclusive.
@@ -45,6 +48,7 @@ class Word:
     """
 
     form: str
+    bare: bool
     reading: str
     start: int
     end: int
@@ -82,7 +86,8 @@ def words(text: str) -> list[Word]:
     """
     return [
         Word(
-            form=each.normalized_form(),
+            form=_form(each.dictionary_form(), each.normalized_form()),
+            bare=each.surface() == each.dictionary_form(),
             reading=fold(each.reading_form()).text,
             start=each.begin(),
             end=each.end(),
@@ -92,6 +97,11 @@ def words(text: str) -> list[Word]:
         )
         for each in _analyser().tokenize(text)
     ]
+
+
+def _form(written: str, normalised: str) -> str:
+    one, other = set(_HAN.findall(written)), set(_HAN.findall(normalised))
+    return written if one and other and not one & other else normalised
 
 
 class Names:
@@ -109,7 +119,8 @@ class Names:
                 continue
             cut = words(fold(name, kana=False).text)
             path = tuple(word.form for word in cut)
-            self._forms.setdefault(path[0], []).append((path, name))
+            if cut[-1].bare:  # 死ね is no other form of 死ぬ
+                self._forms.setdefault(path[0], []).append((path, name))
             reading = "".join(word.reading for word in cut)
             if len(reading) >= _SHORTEST_READING and _KANA.fullmatch(reading):
                 self._readings.setdefault(reading, name)
@@ -174,7 +185,8 @@ class Names:
             return not other and word.kind not in (*_AFFIXES, "副詞", "助詞", "助動詞")
         if aligned and inner[-1].kind in _PARTICLES and not followed:
             return False
-        if aligned and inner[0].kind in ("動詞", "形容詞", "助詞"):
+        begins = not text[:first].strip()  # where no particle can stand
+        if aligned and inner[0].kind in ("動詞", "形容詞", "助詞")[: 2 if begins else 3]:
             return False
         if first != run[0]:
             return aligned and not any(word.kind in _PARTICLES for word in inner)
