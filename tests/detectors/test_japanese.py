@@ -60,6 +60,7 @@ def test_is_found(text: str, concept: str) -> None:
     "text",
     """スロットル ドラッグアンドドロップ
     裸の王様 予防注射 鉄砲百合 おにごっこ ダイスキなケーキ エロイカ交響曲
+    出かける 見かけた猫 あくまで自分の道 チョコを食べる ちゅうしゃじょう
     紙を切る きった木 服をきる 聖剣の伝説 血液型
     したいことがある きれいなかた 一年じゅう 遊びたいまち 酒井さん カクテルドレス""".split(),
 )
@@ -78,12 +79,14 @@ def test_without_the_analyser_names_are_still_found_by_their_letters() -> None:
 
 def test_a_missing_analyser_is_said_and_never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(japanese, "installed", lambda: False)
+    japanese._dictionary.cache_clear()
     japanese._analyser.cache_clear()
     screen = PromptScreen(Policy.load("kids"))
     assert "pip install 'tadasu[japanese]'" in screen("赤いりんご").notes[0]
     assert all("Japanese" not in note for note in screen("a red apple").notes)
     with pytest.raises(MissingPart, match=r"tadasu\[japanese\]"):
         Lexicon(KIDS, analyser=True)
+    japanese._dictionary.cache_clear()
     japanese._analyser.cache_clear()
 
 

@@ -19,6 +19,7 @@ from tadasu.detectors.folding import fold
 from tadasu.errors import MissingPart
 
 _KANA = re.compile(r"[ぁ-ゖァ-ヺー]+")
+_HIRAGANA = re.compile(r"[ぁ-ゖー]+")
 _HAN = re.compile(r"[㐀-鿿]")
 _LETTER = re.compile(r"[々〆ぁ-ゖァ-ヺー㐀-鿿]")
 _SHORTEST_READING = 3
@@ -36,8 +37,9 @@ class Word:
     """A word of a text.
 
     Attributes:
-        form: normalised form (爆弾 for バクダン); as it is written where the normalised form has
-            other Chinese characters (斬る, whose normalised form is 切る).
+        form: normalised form (爆弾 for バクダン); dictionary form where the normalised one has
+            other Chinese characters (斬る, 切る) or only hiragana (賭ける, かける), which stands for
+            several words.
         bare: whether it stands in its dictionary form.
         reading: in katakana.
         start: where it begins in the text that was read.
@@ -68,14 +70,18 @@ def is_japanese(text: str) -> bool:
 
 
 @cache
-def _analyser() -> Any:
+def _dictionary() -> Any:
     if not installed():
         raise MissingPart.extra("Reading Japanese", "japanese")
-    from sudachipy import Dictionary, SplitMode
+    from sudachipy import Dictionary
 
-    found = Dictionary(dict="core")
-    make = getattr(found, "tokenizer", None) or found.create  # before SudachiPy 0.7
-    return make(mode=SplitMode.A)
+    return Dictionary(dict="core")
+
+
+@cache
+def _analyser() -> Any:
+    make = getattr(_dictionary(), "tokenizer", None) or _dictionary().create  # before 0.7
+    return make()
 
 
 def words(text: str) -> list[Word]:
@@ -95,13 +101,29 @@ def words(text: str) -> list[Word]:
             known=not each.is_oov(),
             kana=_KANA.fullmatch(each.surface()) is not None,
         )
-        for each in _analyser().tokenize(text)
+        for each in _analyser().tokenize(text, _mode("A"))
+    ]
+
+
+def _mode(name: str) -> Any:
+    from sudachipy import SplitMode
+
+    return getattr(SplitMode, name)
+
+
+def _phrases(text: str) -> list[tuple[int, int]]:
+    """Where the longest words stand that are no nouns (出かける, あくまで)."""
+    return [
+        (each.begin(), each.end())
+        for each in _analyser().tokenize(text, _mode("C"))
+        if each.part_of_speech()[0] != "名詞" and not each.is_oov()
     ]
 
 
 def _form(written: str, normalised: str) -> str:
     one, other = set(_HAN.findall(written)), set(_HAN.findall(normalised))
-    return written if one and other and not one & other else normalised
+    vague = bool(one) and _HIRAGANA.fullmatch(normalised) is not None
+    return written if vague or (one and other and not one & other) else normalised
 
 
 class Names:
@@ -148,16 +170,31 @@ class Names:
 
     def find(self, text: str) -> Iterator[tuple[str, int, int]]:
         """Names in a text, with where they begin and end there."""
-        cut = words(text)
+        cut, phrases = words(text), _phrases(text)
         for first, word in enumerate(cut):
             for path, name in self._forms.get(word.form, ()):
                 last = first + len(path) - 1
                 if tuple(each.form for each in cut[first : last + 1]) != path:
                     continue
-                if last > first or not _in_a_compound(cut, first):
+                if last > first or self._alone(cut, first, name, phrases):
                     yield name, word.start, cut[last].end
         for run in _KANA.finditer(text):
-            yield from self._read(text, cut, *run.span())
+            for name, start, end in self._read(text, cut, *run.span()):
+                if not _in_a_phrase(phrases, start, end):
+                    yield name, start, end
+
+    def _alone(
+        self, cut: Sequence[Word], place: int, name: str, phrases: Sequence[tuple[int, int]]
+    ) -> bool:
+        """Whether one word is a name: no affix, no part of another word, no other word's kana."""
+        word = cut[place]
+        if _in_a_compound(cut, place):
+            return False
+        if _KANA.fullmatch(name):  # 腸 is written for はらわた too
+            return word.kana or word.reading[:1] == fold(name).text[:1]
+        if not word.kana:
+            return True
+        return not _in_a_phrase(phrases, word.start, word.end)
 
     def _read(
         self, text: str, cut: Sequence[Word], start: int, end: int
@@ -181,8 +218,10 @@ class Names:
         followed = after is not None and after.start == last and after.kind in _PARTICLES
         if aligned and len(inner) == 1:
             word = inner[0]
-            other = word.known and fold(word.form).text != word.reading
-            return not other and word.kind not in (*_AFFIXES, "副詞", "助詞", "助動詞")
+            sounds = fold(word.form).text == word.reading
+            other = word.known and (not sounds or not _HIRAGANA.fullmatch(text[first:last]))
+            apart = after is None or after.start > last or after.kind not in ("名詞", _AFFIXES[1])
+            return not other and apart and word.kind not in (*_AFFIXES, "副詞", "助詞", "助動詞")
         if aligned and inner[-1].kind in _PARTICLES and not followed:
             return False
         begins = not text[:first].strip()  # where no particle can stand
@@ -191,6 +230,12 @@ class Names:
         if first != run[0]:
             return aligned and not any(word.kind in _PARTICLES for word in inner)
         return last == run[1] or text[last] in _PARTICLE_KANA
+
+
+def _in_a_phrase(phrases: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    return any(
+        one <= start and end <= other and (one, other) != (start, end) for one, other in phrases
+    )
 
 
 def _in_a_compound(cut: Sequence[Word], place: int) -> bool:

@@ -59,6 +59,7 @@ _SPELLING_GAP = re.compile(r"[\W_]{1,3}")
 _INNER_GAP = re.compile(r"[.\-_*·~/\\]")
 _LONGEST_SPELLED = 40
 _SHORTEST_JOINED = 4
+_SHORTEST_ALIAS = 8
 _SHORTEST_TAGGED = 3
 _SHORTEST_OF_TWO = 7
 _MOST_PIECES = 12
@@ -85,14 +86,15 @@ class Lexicon:
         self._words, self._dense = Node(), Node()
         self._masked, self._sounds = Node(), Node()
         self._joined: dict[str, list[Entry]] = {}
+        self._mended_words: set[str] = set()
         self._excused_words, self._excused_dense = Node(), Node()
         self._entries: dict[str, list[Entry]] = {}
         for concept in concepts:
-            for listed in (concept.names, concept.aliases):
-                self._learn(concept.id, listed)
+            self._learn(concept.id, concept.names, _SHORTEST_JOINED)
+            self._learn(concept.id, concept.aliases, _SHORTEST_ALIAS)
             self._excuse(concept.id, concept.exceptions)
             self._excuse(concept.id, _modified(concept))
-        self._repair = Repair({*self._joined, *self._words.steps()})
+        self._repair = Repair(self._mended_words)
         self._tagged = [
             word for word in {*self._joined, *self._words.next} if len(word) >= _SHORTEST_TAGGED
         ]
@@ -122,7 +124,8 @@ class Lexicon:
             found = [*self._whole_words(text, found), *self._read(text)]
         return longest(hit for hit in found if not any(inside(hit, phrase) for phrase in excused))
 
-    def _learn(self, concept: str, names: Mapping[str, tuple[str, ...]]) -> None:
+    def _learn(self, concept: str, names: Mapping[str, tuple[str, ...]], shortest: int) -> None:
+        """Names or aliases of a concept; words from ``shortest`` letters on are mended."""
         for language, name in _each(names):
             folded, entry = fold(name).text, Entry(concept=concept, name=name)
             self._entries.setdefault(name, []).append(entry)
@@ -134,6 +137,7 @@ class Lexicon:
             for path in _paths(language, folded):
                 self._words.add(path, entry)
                 run = "".join(path)
+                self._mended_words |= {w for w in (*path, run) if len(w) >= shortest - 1}
                 if len(run) >= _SHORTEST_JOINED:
                     entries = self._joined.setdefault(run, [])
                     entries += [entry] if entry not in entries else []
