@@ -38,8 +38,7 @@ class Word:
 
     Attributes:
         form: normalised form (爆弾 for バクダン); dictionary form where the normalised one has
-            other Chinese characters (斬る, 切る) or only hiragana (賭ける, かける), which stands for
-            several words.
+            other Chinese characters (切る for 斬る) or is hiragana, which may be several words.
         bare: whether it stands in its dictionary form.
         reading: in katakana.
         start: where it begins in the text that was read.
@@ -144,6 +143,8 @@ class Names:
             if cut[-1].bare:  # 死ね is no other form of 死ぬ
                 self._forms.setdefault(path[0], []).append((path, name))
             reading = "".join(word.reading for word in cut)
+            if cut[-1].kind in ("動詞", "形容詞"):  # かける is 賭ける and much else
+                continue
             if len(reading) >= _SHORTEST_READING and _KANA.fullmatch(reading):
                 self._readings.setdefault(reading, name)
 
