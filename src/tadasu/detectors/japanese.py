@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from tadasu.detectors.folding import fold
 from tadasu.errors import MissingPart
 
 _KANA = re.compile(r"[ぁ-ゖァ-ヺー]+")
+_AS_KATAKANA = {code: code + ord("ァ") - ord("ぁ") for code in range(ord("ぁ"), ord("ゖ") + 1)}
 _HIRAGANA = re.compile(r"[ぁ-ゖー]+")
 _HAN = re.compile(r"[㐀-鿿]")
 _LETTER = re.compile(r"[々〆ぁ-ゖァ-ヺー㐀-鿿]")
@@ -83,17 +85,18 @@ def _analyser() -> Any:
     return make()
 
 
-def words(text: str) -> list[Word]:
+@lru_cache(maxsize=8)
+def words(text: str) -> tuple[Word, ...]:
     """The words of a text, the shortest that the dictionary has.
 
     Raises:
         MissingPart: the extra ``japanese`` is not installed.
     """
-    return [
+    return tuple(
         Word(
             form=_form(each.dictionary_form(), each.normalized_form()),
             bare=each.surface() == each.dictionary_form(),
-            reading=fold(each.reading_form()).text,
+            reading=each.reading_form(),
             start=each.begin(),
             end=each.end(),
             kind=each.part_of_speech()[0],
@@ -101,7 +104,7 @@ def words(text: str) -> list[Word]:
             kana=_KANA.fullmatch(each.surface()) is not None,
         )
         for each in _analyser().tokenize(text, _mode("A"))
-    ]
+    )
 
 
 def _mode(name: str) -> Any:
@@ -147,6 +150,7 @@ class Names:
                 continue
             if len(reading) >= _SHORTEST_READING and _KANA.fullmatch(reading):
                 self._readings.setdefault(reading, name)
+        self._begin = {reading[:_SHORTEST_READING] for reading in self._readings}
 
     def readings(self) -> Iterator[tuple[str, str]]:
         """How the names sound, in katakana, with the name."""
@@ -180,9 +184,11 @@ class Names:
                 if last > first or self._alone(cut, first, name, phrases):
                     yield name, word.start, cut[last].end
         for run in _KANA.finditer(text):
-            for name, start, end in self._read(text, cut, *run.span()):
-                if not _in_a_phrase(phrases, start, end):
-                    yield name, start, end
+            begin, end = (bisect_left(cut, place, key=_start) for place in run.span())
+            inner = cut[begin : end + 1]
+            for name, first, last in self._read(text, inner, *run.span()):
+                if not in_a_phrase(phrases, first, last):
+                    yield name, first, last
 
     def _alone(
         self, cut: Sequence[Word], place: int, name: str, phrases: Sequence[tuple[int, int]]
@@ -195,14 +201,15 @@ class Names:
             return word.kana or word.reading[:1] == fold(name).text[:1]
         if not word.kana:
             return True
-        return not _in_a_phrase(phrases, word.start, word.end)
+        return not in_a_phrase(phrases, word.start, word.end)
 
     def _read(
         self, text: str, cut: Sequence[Word], start: int, end: int
     ) -> Iterator[tuple[str, int, int]]:
         """Names that the beginning of a run of kana, or words in it, sound like."""
         starts = {start} | {word.start for word in cut if start < word.start < end}
-        sound = fold(text[start:end]).text
+        sound = text[start:end].translate(_AS_KATAKANA)
+        starts = {one for one in starts if sound[one - start :][:_SHORTEST_READING] in self._begin}
         for first in sorted(starts):
             for last in range(first + _SHORTEST_READING, min(end, first + _LONGEST_READING) + 1):
                 name = self._readings.get(sound[first - start : last - start])
@@ -213,13 +220,14 @@ class Names:
         self, text: str, cut: Sequence[Word], first: int, last: int, *, run: tuple[int, int]
     ) -> bool:
         """Whether kana from first to last can be a word of its own, and is no other word."""
-        inner = [word for word in cut if first <= word.start and word.end <= last]
+        begin, end = (bisect_left(cut, place, key=_start) for place in (first, last))
+        inner = [word for word in cut[begin:end] if word.end <= last]
         aligned = bool(inner) and (inner[0].start, inner[-1].end) == (first, last)
-        after = next((word for word in cut if word.start >= last), None)
+        after = cut[end] if end < len(cut) else None
         followed = after is not None and after.start == last and after.kind in _PARTICLES
         if aligned and len(inner) == 1:
             word = inner[0]
-            sounds = fold(word.form).text == word.reading
+            sounds = word.form.translate(_AS_KATAKANA) == word.reading
             other = word.known and (not sounds or not _HIRAGANA.fullmatch(text[first:last]))
             apart = after is None or after.start > last or after.kind not in ("名詞", _AFFIXES[1])
             return not other and apart and word.kind not in (*_AFFIXES, "副詞", "助詞", "助動詞")
@@ -233,10 +241,17 @@ class Names:
         return last == run[1] or text[last] in _PARTICLE_KANA
 
 
-def _in_a_phrase(phrases: Sequence[tuple[int, int]], start: int, end: int) -> bool:
-    return any(
-        one <= start and end <= other and (one, other) != (start, end) for one, other in phrases
-    )
+def in_a_phrase(phrases: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether a span lies in a longer one of several that are in order and do not overlap."""
+    place = bisect_right(phrases, (start + 1,)) - 1
+    if place < 0:
+        return False
+    one, other = phrases[place]
+    return one <= start and end <= other and (one, other) != (start, end)
+
+
+def _start(word: Word) -> int:
+    return word.start
 
 
 def _in_a_compound(cut: Sequence[Word], place: int) -> bool:

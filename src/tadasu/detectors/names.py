@@ -62,6 +62,7 @@ _SHORTEST_JOINED = 4
 _SHORTEST_ALIAS = 8
 _SHORTEST_TAGGED = 3
 _SHORTEST_OF_TWO = 7
+_SHORTEST_HALF = 3
 _MOST_PIECES = 12
 _ARTICLES = ("a", "i")
 
@@ -216,11 +217,7 @@ class Lexicon:
         return [
             hit
             for hit in hits
-            if hit.how != "plain"
-            or not any(
-                start <= hit.start and hit.end <= end and end - start > hit.end - hit.start
-                for start, end in spans
-            )
+            if hit.how != "plain" or not japanese.in_a_phrase(spans, hit.start, hit.end)
         ]
 
     def _read(self, text: str) -> Iterator[NameHit]:
@@ -309,7 +306,8 @@ class Lexicon:
                 if len(together) > _LONGEST_SPELLED:
                     break
                 strange = strange or not stands_alone(words[last].text)
-                long = last == first + 1 and len(together) >= _SHORTEST_OF_TWO
+                both = min(len(words[first].text), len(words[last].text)) >= _SHORTEST_HALF
+                long = last == first + 1 and both and len(together) >= _SHORTEST_OF_TWO
                 for entry in self._joined.get(together, ()) if strange or long else ():
                     yield hit_at(folded, entry, words[first].start, words[last].end, "cut")
 
