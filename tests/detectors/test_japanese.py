@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import pytest
@@ -79,15 +80,18 @@ def test_without_the_analyser_names_are_still_found_by_their_letters() -> None:
 
 def test_a_missing_analyser_is_said_and_never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(japanese, "installed", lambda: False)
-    japanese._dictionary.cache_clear()
-    japanese._analyser.cache_clear()
     screen = PromptScreen(Policy.load("kids"))
     assert "pip install 'tadasu[japanese]'" in screen("赤いりんご").notes[0]
     assert all("Japanese" not in note for note in screen("a red apple").notes)
     with pytest.raises(MissingPart, match=r"tadasu\[japanese\]"):
         Lexicon(KIDS, analyser=True)
-    japanese._dictionary.cache_clear()
-    japanese._analyser.cache_clear()
+
+
+def test_several_threads_read_at_once() -> None:
+    texts = [f"刺された男と赤い猫が公園で遊ぶ{number}" for number in range(200)]
+    alone = [kids().find(text) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(kids().find, texts)) == alone
 
 
 def test_words_have_forms_and_readings() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 from tadasu.detectors.folding import fold
 from tadasu.errors import MissingPart
 
+_OWN = threading.local()
 _KANA = re.compile(r"[ぁ-ゖァ-ヺー]+")
 _AS_KATAKANA = {code: code + ord("ァ") - ord("ぁ") for code in range(ord("ぁ"), ord("ゖ") + 1)}
 _HIRAGANA = re.compile(r"[ぁ-ゖー]+")
@@ -72,26 +74,22 @@ def is_japanese(text: str) -> bool:
 
 @cache
 def _dictionary() -> Any:
-    if not installed():
-        raise MissingPart.extra("Reading Japanese", "japanese")
     from sudachipy import Dictionary
 
     return Dictionary(dict="core")
 
 
-@cache
 def _analyser() -> Any:
-    make = getattr(_dictionary(), "tokenizer", None) or _dictionary().create  # before 0.7
-    return make()
+    """The analyser of this thread; one cannot be shared while it reads."""
+    if not hasattr(_OWN, "analyser"):
+        make = getattr(_dictionary(), "tokenizer", None) or _dictionary().create  # before 0.7
+        _OWN.analyser = make()
+    return _OWN.analyser
 
 
 @lru_cache(maxsize=8)
 def words(text: str) -> tuple[Word, ...]:
-    """The words of a text, the shortest that the dictionary has.
-
-    Raises:
-        MissingPart: the extra ``japanese`` is not installed.
-    """
+    """The words of a text, the shortest that the dictionary has."""
     return tuple(
         Word(
             form=_form(each.dictionary_form(), each.normalized_form()),
@@ -133,9 +131,14 @@ class Names:
 
     Args:
         names: as the concepts have them; those without Japanese letters are left out.
+
+    Raises:
+        MissingPart: the extra ``japanese`` is not installed.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
+        if not installed():
+            raise MissingPart.extra("Reading Japanese", "japanese")
         self._forms: dict[str, list[tuple[tuple[str, ...], str]]] = {}
         self._readings: dict[str, str] = {}
         for name in names:
