@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 # The same everywhere: what is type-checked and tested must not depend on who runs it.
-EXTRAS := diffusers,onnx,nudenet,minilm,openai,calibrate,evaluate,inspect,ray,dev
+EXTRAS := diffusers,onnx,nudenet,minilm,japanese,openai,calibrate,evaluate,inspect,ray,dev
 PYTEST_FLAGS ?=
 
 # Under CI everything but the GPU tests runs; elsewhere the quick tests run.

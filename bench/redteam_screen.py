@@ -77,9 +77,8 @@ def main() -> None:
     screen, both = PromptScreen(policy), None
     if options.meaning:
         from tadasu import world
-        from tadasu.backends.transformers.sentences import for_policy
 
-        both = PromptScreen(policy, for_policy(policy, world.pipeline("cpu")))
+        both = PromptScreen.of(policy, world.pipeline("cpu"))
     names = dict.fromkeys(n for c in policy.concepts for n in c.names.get("en", ()))
     prompts = [sentence.format(name) for name in names for sentence in SENTENCES]
     print(f"{len(names)} English names of {policy.identity['name']}, {len(prompts)} prompts")

@@ -16,6 +16,7 @@ from tadasu.errors import BadInput
 from tadasu.guard import Guard, Sampler, blurred, decide
 from tadasu.policy import Policy
 from tadasu.records import Decision, Generation, Score
+from tadasu.screen import PromptScreen
 
 FAST = Sampler(steps=2, batch_size=4)
 
@@ -108,6 +109,40 @@ def test_a_flagged_picture_is_made_again_with_more_guidance_up_to_the_bound(
     assert done.attempts == 1 + kids.attempts
     assert done.image is None
     assert "more attempts" in done.reasons[-1]
+
+
+def test_a_flagged_word_takes_no_concept_out_of_guidance(pipe: Any, kids: Policy) -> None:
+    rules = tuple(replace(rule, prompt="flag") for rule in kids.rules)
+    guard = Guard(
+        pipe,
+        replace(kids, rules=rules),
+        detectors=[Scripted(_ids(kids), [0.1])],
+        sampler=FAST,
+    )
+    (plain,) = guard.generate("a cat")
+    (flagged,) = guard.generate("a pistol")
+    assert {hit.concept for hit in guard.screen("a pistol").hits} == {"weapons"}
+    assert set(_rule(flagged)["concepts"]) == set(_rule(plain)["concepts"])
+    assert {rule.concept.text for rule in kids.rules} <= set(_rule(flagged)["concepts"])
+
+
+def test_a_picture_that_is_made_again_keeps_every_concept(pipe: Any, kids: Policy) -> None:
+    detector = Scripted(_ids(kids), [0.9, 0.1])
+    (done,) = Guard(pipe, kids, detectors=[detector], sampler=FAST).generate("a cat")
+    assert done.attempts == 2
+    assert {rule.concept.text for rule in kids.rules} <= set(_rule(done)["concepts"])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["猫", "赤いりんご", "犬", "太陽", "家", "水", "お茶", "学校", "誕生日パーティー", "a doctor"],
+)
+def test_guard_and_screen_agree_and_let_everyday_words_pass(
+    pipe: Any, kids: Policy, prompt: str
+) -> None:
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.1])], sampler=FAST)
+    assert guard.screen(prompt) == PromptScreen.of(kids)(prompt)
+    assert guard.screen(prompt).action == "allow"
 
 
 def test_of_several_pictures_the_safe_ones_are_released(pipe: Any, kids: Policy) -> None:

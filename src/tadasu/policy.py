@@ -228,7 +228,9 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
     concept = Concept(
         id=entry["id"],
         names=_texts(entry.get("names", {})),
+        aliases=_texts(entry.get("aliases", {})),
         exceptions=_texts(entry.get("exceptions", {})),
+        modifies=_texts(entry.get("modifies", {})),
         prompts=tuple(entry.get("prompts", ())),
         images=tuple(entry.get("images", ())),
         hazard=entry["hazard"],
@@ -265,8 +267,10 @@ def _rule_as_json(rule: Rule) -> Json:
         "id": concept.id,
         "hazard": concept.hazard,
         "severity": concept.severity,
-        "names": {language: list(texts) for language, texts in concept.names.items()},
-        "exceptions": {language: list(texts) for language, texts in concept.exceptions.items()},
+        **{
+            field: {language: list(texts) for language, texts in getattr(concept, field).items()}
+            for field in ("names", "aliases", "exceptions", "modifies")
+        },
         "prompts": list(concept.prompts),
         "images": list(concept.images),
         "prompt": rule.prompt,

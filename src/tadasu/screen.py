@@ -10,10 +10,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from tadasu.detectors import meaning, names
+from tadasu.detectors import japanese, meaning, names
 from tadasu.detectors.folding import fold
+from tadasu.detectors.trie import NameHit
 from tadasu.errors import BadInput, shown
 from tadasu.policy import Policy, PromptAction
 from tadasu.records import Json, Score
@@ -101,6 +102,7 @@ class PromptScreen:
         policy: its concepts, actions and thresholds.
         embedder: a sentence embedder; without one only names are looked for, and the record
             says so.
+        because: why there is no embedder, for the record.
 
     >>> screen = PromptScreen(Policy.load("kids"))
     >>> result = screen("a cat next to a p1stol")
@@ -108,9 +110,16 @@ class PromptScreen:
     ('block', [('weapons', 'p1stol')])
     """
 
-    def __init__(self, policy: Policy, embedder: meaning.Embedder | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        embedder: meaning.Embedder | None = None,
+        *,
+        because: str = "no sentence embedder was handed in",
+    ) -> None:
         self.policy = policy
         self.embedder = embedder
+        self._because = because
         self._lexicon = names.Lexicon(policy.concepts)
         self._meant = [
             rule for rule in policy.rules if embedder is not None and embedder.name in rule.meaning
@@ -120,6 +129,22 @@ class PromptScreen:
             if embedder is not None and self._meant
             else None
         )
+
+    @classmethod
+    def of(cls, policy: Policy, pipe: Any = None) -> PromptScreen:
+        """The screen that guard and command line use: with the embedder that the policy names.
+
+        Args:
+            policy: its concepts, actions and thresholds.
+            pipe: a diffusers pipeline, for policies with thresholds of its text encoder.
+
+        Raises:
+            BadFile: the embedder's package is there and its model cannot be read.
+        """
+        from tadasu.backends.transformers.sentences import for_policy
+
+        embedder, because = for_policy(policy, pipe)
+        return cls(policy, embedder, because=because)
 
     def __call__(self, text: str) -> Screening:
         """Screen one text.
@@ -150,10 +175,10 @@ class PromptScreen:
             action=max(actions, key=_WEIGHT.__getitem__),
             hits=tuple(hits),
             embedder=self.embedder.name if self.embedder and self._meanings else None,
-            notes=self._notes(),
+            notes=self._notes(text, near),
         )
 
-    def _named(self, text: str, hit: names.NameHit) -> Hit:
+    def _named(self, text: str, hit: NameHit) -> Hit:
         return Hit(
             rule="names",
             concept=hit.concept,
@@ -191,18 +216,29 @@ class PromptScreen:
             action=rule.prompt,
         )
 
-    def _notes(self) -> tuple[str, ...]:
+    def _notes(self, text: str, near: Sequence[meaning.Nearness]) -> tuple[str, ...]:
         if not self.policy.rules:
             return ()
+        notes = []
+        if not self._lexicon.reads_japanese and japanese.is_japanese(text):
+            notes.append(
+                "Japanese was compared letter by letter: readings and verb forms were not looked "
+                "for. Install the analyser: pip install 'tadasu[japanese]'"
+            )
         if self.embedder is None:
-            return ("Meaning was not examined: no sentence embedder was handed in.",)
+            return (*notes, f"Meaning was not examined: {self._because}.")
         missing = len(self.policy.rules) - len(self._meant)
-        if missing == 0:
-            return ()
-        return (
-            f"Meaning was not examined for {missing} of {len(self.policy.rules)} concepts: the "
-            f"policy has no threshold for the embedder {self.embedder.name}.",
-        )
+        if missing:
+            notes.append(
+                f"Meaning was not examined for {missing} of {len(self.policy.rules)} concepts: the "
+                f"policy has no threshold for the embedder {self.embedder.name}."
+            )
+        if self._meanings and not (near and self._meanings.suits(text)):
+            notes.append(
+                "Meaning was not examined in the parts of the text whose script "
+                f"{self.embedder.name} was not trained on."
+            )
+        return tuple(notes)
 
 
 def check_prompt(text: str) -> str:

@@ -63,3 +63,11 @@ def test_spans_are_ordered_and_inside(text: str) -> None:
 def test_visible_ascii_only_loses_its_case(text: str) -> None:
     seen = "".join(c for c in text if unicodedata.category(c) != "Cc" or c.isspace())
     assert fold(text).text == seen.lower()
+
+
+def test_for_a_reader_of_japanese_hiragana_stays() -> None:
+    assert fold("ぴすとるﾅｲﾌ", kana=False).text == "ぴすとるナイフ"
+
+
+def test_look_alikes_of_unicode_become_latin() -> None:
+    assert fold("𐊪ІⅮ").text == fold("pid").text or fold("ΡІⅮ").text == "pid"

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tadasu.concepts import Concept
-from tadasu.detectors.meaning import MAX_PIECES, Meanings, embed, pieces, texts_of
+from tadasu.detectors.meaning import Meanings, embed, pieces, texts_of
 from tadasu.errors import RunFailed
 
 AXES = ("gun", "cat", "tree")
@@ -69,9 +69,50 @@ def test_no_concepts_no_answers() -> None:
     assert Meanings([], Written()).measure(["a gun"]) == [[]]
 
 
-def test_a_long_list_is_cut_into_a_bounded_number_of_pieces() -> None:
-    spans = pieces("one two three, " * 500)
-    assert len(spans) == MAX_PIECES
+def test_every_piece_of_a_long_list_is_looked_at() -> None:
+    text = "tree tree tree, " * 500 + "gun gun gun"
+    (answer,) = Meanings([concept("arms", "gun")], Written()).measure([text])
+    assert text[answer[0].start : answer[0].end] == "gun gun gun"
+    assert answer[0].value == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("text", ["word " * 700, "x" * 900, "a, b, " * 300, "猫" * 900])
+def test_every_word_lies_in_a_piece_of_bounded_length(text: str) -> None:
+    covered = {place for a, b in pieces(text) if b - a <= 600 for place in range(a, b)}
+    assert all(place in covered for place, sign in enumerate(text) if sign.isalnum())
+
+
+@dataclass
+class Short(Written):
+    """Reads three words and cuts the rest off."""
+
+    def fits(self, texts: Sequence[str]) -> list[bool]:
+        return [len(text.split()) <= 3 for text in texts]
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return super().__call__([" ".join(text.split()[:3]) for text in texts])
+
+
+def test_what_an_embedder_would_cut_off_is_read_in_halves() -> None:
+    text = "tree " * 30 + "gun"
+    (answer,) = Meanings([concept("arms", "gun")], Short()).measure([text])
+    assert "gun" in text[answer[0].start : answer[0].end]
+    assert answer[0].value > 0.5
+
+
+@dataclass
+class English(Written):
+    def suits(self, text: str) -> bool:
+        return text.isascii()
+
+
+def test_pieces_that_do_not_suit_the_embedder_are_not_measured() -> None:
+    written = English()
+    meanings = Meanings([concept("arms", "gun")], written)
+    japanese, both = meanings.measure(["赤いりんご", "gun gun gun、赤いりんごと猫"])
+    assert japanese == []
+    assert both[0].value == pytest.approx(1, abs=1e-3)
+    assert "赤いりんご" not in written.seen
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,17 @@ def test_is_found(text: str, concept: str, matched: str) -> None:
         "鬼ごっこ",
         "バーガーとスープ",
         "水鉄砲で遊ぶ子供",
+        "scotch tape on a desk",
+        "Death Valley",
+        "rum raisin ice cream",
+        "a nail gun",
+        "dice the tomatoes",
+        "a cocktail dress",
+        "cigarette pants",
+        "gun metal grey",
+        "a shot glass",
+        "a toy gun",
+        "rum cakes",
         "kitchen. Knifelike",
         "",
         "\u200b",
@@ -95,6 +106,37 @@ def test_is_found(text: str, concept: str, matched: str) -> None:
 )
 def test_is_not_found(text: str) -> None:
     assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "concept"),
+    [
+        ("a man stabbed in the back", "weapons"),
+        ("two drunks", "alcohol"),
+        ("he was drunk", "alcohol"),
+        ("smoking a pipe", "tobacco"),
+        ("sigarette", "tobacco"),
+        ("cigarrete", "tobacco"),
+        ("vodca", "alcohol"),
+        ("6un in hand", "weapons"),
+    ],
+)
+def test_forms_slips_and_sounds(text: str, concept: str) -> None:
+    assert concept in {name for name, _ in found(text)}
+
+
+def test_aliases_are_looked_for_and_modified_heads_pass() -> None:
+    concept = Concept(
+        id="a",
+        names={"en": ("rum",)},
+        aliases={"en": ("grog",)},
+        modifies={"en": ("cake",)},
+        hazard="gore",
+    )
+    lexicon = Lexicon([concept])
+    assert [hit.name for hit in lexicon.find("grog, rum")] == ["grog", "rum"]
+    assert lexicon.find("a rum cake, grog cakes") == []
+    assert [hit.name for hit in lexicon.find("rum and cake")] == ["rum"]
 
 
 def test_the_longest_name_is_reported_once() -> None:

@@ -12,9 +12,8 @@ from tadasu.cli.output import messages, print_json, results, table
 from tadasu.errors import BadInput
 
 if TYPE_CHECKING:
-    from tadasu.detectors.meaning import Embedder
     from tadasu.policy import Policy
-    from tadasu.screen import Screening
+    from tadasu.screen import PromptScreen, Screening
 
 
 class EmbedderChoice(StrEnum):
@@ -63,7 +62,7 @@ def screen(
     Example: tadasu screen "a cat next to a p.i.s.t.o.l" --policy kids
     """
     from tadasu.policy import Policy
-    from tadasu.screen import PromptScreen, check_prompt
+    from tadasu.screen import check_prompt
 
     rules = Policy.load(policy)
     for number, text in enumerate(texts, start=1):
@@ -71,7 +70,7 @@ def screen(
             check_prompt(text)
         except BadInput as error:
             raise BadInput(f"Text {number} of {len(texts)}: {error}") from error
-    found = PromptScreen(rules, _embedder(embedder, rules)).many(texts)
+    found = _screen(embedder, rules).many(texts)
     if json_output:
         print_json({"policy": rules.identity, "texts": [each.as_json() for each in found]})
     else:
@@ -80,16 +79,16 @@ def screen(
         raise typer.Exit(1)
 
 
-def _embedder(choice: EmbedderChoice, policy: Policy) -> Embedder | None:
-    from tadasu.backends.transformers.sentences import minilm, minilm_folder
+def _screen(choice: EmbedderChoice, policy: Policy) -> PromptScreen:
+    from tadasu.backends.transformers.sentences import minilm
+    from tadasu.screen import PromptScreen
 
-    wanted = any("minilm" in rule.meaning for rule in policy.rules)
-    if choice is EmbedderChoice.MINILM:
-        return minilm()
-    if choice is EmbedderChoice.AUTO and wanted and minilm_folder() is not None:
-        with messages().status("Loading the sentence embedder"):
-            return minilm()
-    return None
+    if choice is EmbedderChoice.NONE:
+        return PromptScreen(policy, because="none was wanted")
+    with messages().status("Loading the prompt screen"):
+        if choice is EmbedderChoice.MINILM:
+            return PromptScreen(policy, minilm())
+        return PromptScreen.of(policy)
 
 
 def _print(found: list[Screening]) -> None:

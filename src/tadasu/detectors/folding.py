@@ -2,8 +2,9 @@
 
 One pass: characters that show nothing are dropped, full-width, circled, squared and mathematical
 letters become plain ones (NFKC), case goes, accents on Latin letters go, look-alike letters of
-other scripts become Latin, hiragana becomes katakana. The text is folded cluster by cluster (a
-letter with its marks), so a span of the folded text maps to a span of the original.
+other scripts become Latin (Unicode's confusables and a table of ours), hiragana becomes katakana.
+The text is folded cluster by cluster (a letter with its marks), so a span of the folded text maps
+to a span of the original.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-#: Letters that look like a Latin letter and that NFKC leaves alone: each group begins with the
+from tadasu.detectors import lookalike
+
+#: Letters that look like a Latin letter and that NFKC leaves alone, where Unicode's confusables are
+#: silent or choose another letter: each group begins with the
 #: Latin letter, followed by its doubles, in lower case where they have one.
 _GROUPS = (
     "aаɑαᴀⲁꭺᗅａ⍺",
@@ -74,14 +78,21 @@ class Folded:
         return self.spans[start][0], self.spans[end - 1][1]
 
 
-def fold(text: str) -> Folded:
+def fold(text: str, *, kana: bool = True) -> Folded:
     """Fold a text in time linear in its length.
+
+    Args:
+        text: any text.
+        kana: whether hiragana becomes katakana; False for a reader of Japanese.
 
     >>> fold("ＰＩＳＴ\u200bОＬ").text
     'pistol'
     >>> fold("ぴすとる").text == fold("ﾋﾟｽﾄﾙ").text == "ピストル"
     True
     """
+    if text.isascii() and text.isprintable():  # the common case, folded at once
+        places = tuple((place, place + 1) for place in range(len(text)))
+        return Folded(text=text.lower(), spans=places, original=text)
     letters: list[str] = []
     spans: list[tuple[int, int]] = []
     start = 0
@@ -89,7 +100,7 @@ def fold(text: str) -> Folded:
         end = start + 1
         while end < len(text) and _joins(text[end]):
             end += 1
-        folded = _cluster(text[start:end])
+        folded = _cluster(text[start:end], kana)
         letters.append(folded)
         spans.extend([(start, end)] * len(folded))
         start = end
@@ -108,20 +119,20 @@ def _unseen(character: str) -> bool:
     return character in _BLANK or kind == "Cf" or (kind == "Cc" and not character.isspace())
 
 
-def _cluster(cluster: str) -> str:
+def _cluster(cluster: str, kana: bool) -> str:
     if cluster.isascii():
         return "" if _unseen(cluster) else cluster.lower()
     seen = "".join(character for character in cluster if not _unseen(character))
     plain = unicodedata.normalize("NFKC", seen).casefold()
-    return "".join(_letter(character) for character in plain)
+    return "".join(_letter(character, kana) for character in plain)
 
 
-def _letter(character: str) -> str:
+def _letter(character: str, kana: bool) -> str:
     code = ord(character)
     if code < 0x80:
         return character
     if 0x3041 <= code <= 0x3096:
-        return chr(code + _KANA_SHIFT)
+        return chr(code + _KANA_SHIFT) if kana else character
     if code >= 0x2E80 and not 0xA000 <= code <= 0xABFF and code not in _LATIN:
         return "ー" if character in _LONG else character
     bare = "".join(
@@ -129,4 +140,4 @@ def _letter(character: str) -> str:
         for part in unicodedata.normalize("NFD", character)
         if unicodedata.category(part)[0] != "M"
     )
-    return "".join(_LATIN.get(ord(part), part) for part in bare)
+    return "".join(_LATIN.get(ord(part)) or lookalike.latin().get(ord(part), part) for part in bare)

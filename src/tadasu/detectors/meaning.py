@@ -1,9 +1,12 @@
 """Finds texts that mean a concept without naming it, by nearness in a sentence embedding.
 
 A text is cut at commas and sentence ends, because prompts are lists; the whole text and each
-piece are embedded, and the nearest of a concept's texts decides. The score is a cosine
-similarity, which means different things for different embedders: a threshold is calibrated for
-one embedder, and without one for the embedder at hand nothing is concluded.
+piece are embedded, and the nearest of a concept's texts decides. Long texts are also cut into
+overlapping windows, and what an embedder would truncate is halved until it fits, so no word stays
+unread. Pieces in a script that the embedder was not made for are not measured and reported as
+such. The score is a cosine similarity, which means different things for different embedders: a
+threshold is calibrated for one embedder, and without one for the embedder at hand nothing is
+concluded.
 """
 
 from __future__ import annotations
@@ -21,16 +24,25 @@ from tadasu.errors import RunFailed
 
 NAME = "meaning"
 UNIT = "cosine similarity"
-MAX_PIECES = 32
 _PIECE = re.compile(r"[^,.;:!?\n、。，；：！？]+")
 #: In words. Shorter pieces ("masterpiece", "dark") lie near everything.
 _SHORTEST_PIECE = 3
 #: In characters, for scripts without spaces.
 _SHORTEST_DENSE_PIECE = 6
+#: Texts of more words than twice the step are also read in windows, each two steps long.
+_STEP = 16
+#: Characters that count as one word where no space cuts them.
+_LONGEST_WORD = 16
+_WORDS = re.compile(rf"\S{{1,{_LONGEST_WORD}}}")
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors whose directions say what the texts mean."""
+    """Turns texts into vectors whose directions say what the texts mean.
+
+    An embedder that truncates has a method ``fits(texts)``, one bool a text, False where it would
+    not read the text to its end. An embedder that was not made for every language has a method
+    ``suits(text)``. Without them it is taken to read everything.
+    """
 
     @property
     def name(self) -> str:
@@ -81,17 +93,47 @@ class Meanings:
         self._vectors = embed(embedder, self._texts) if texts else np.zeros((0, 1), np.float32)
 
     def measure(self, prompts: Sequence[str]) -> list[list[Nearness]]:
-        """For each prompt the nearness to every concept, in the order of the concepts."""
+        """For each prompt the nearness to every concept, in the order of the concepts.
+
+        The list of a prompt is empty where no piece of it suits the embedder.
+        """
         if not self._texts or not prompts:
             return [[] for _ in prompts]
-        cut = [pieces(prompt) for prompt in prompts]
+        cut = [
+            [(a, b) for a, b in self._read(prompt) if self.suits(prompt[a:b])] for prompt in prompts
+        ]
         flat = [prompt[a:b] for prompt, spans in zip(prompts, cut, strict=True) for a, b in spans]
+        if not flat:
+            return [[] for _ in prompts]
         cosines = embed(self.embedder, flat) @ self._vectors.T
         answers, row = [], 0
         for spans in cut:
-            answers.append(self._nearest(cosines[row : row + len(spans)], spans))
+            answers.append(self._nearest(cosines[row : row + len(spans)], spans) if spans else [])
             row += len(spans)
         return answers
+
+    def suits(self, text: str) -> bool:
+        """Whether the embedder was made for texts like this one."""
+        own = getattr(self.embedder, "suits", None)
+        return own is None or bool(own(text))
+
+    def _read(self, prompt: str) -> list[tuple[int, int]]:
+        """The pieces of a prompt and, of those that would be truncated, ever smaller halves."""
+        fits = getattr(self.embedder, "fits", None)
+        spans = pieces(prompt)
+        if fits is None:
+            return spans
+        waiting = spans
+        while waiting := [
+            half
+            for (start, end), whole in zip(
+                waiting, fits([prompt[a:b] for a, b in waiting]), strict=True
+            )
+            if not whole and end - start > 1
+            for half in _halves(prompt, start, end)
+        ]:
+            spans = [*spans, *waiting]
+        return list(dict.fromkeys(spans))
 
     def _nearest(
         self, cosines: NDArray[np.float32], spans: Sequence[tuple[int, int]]
@@ -124,22 +166,38 @@ def texts_of(concept: Concept) -> tuple[str, ...]:
 
 
 def pieces(text: str) -> list[tuple[int, int]]:
-    """The whole text and, where it has several, its pieces, as spans; at most 32 in all.
+    """The whole text, its pieces where it has several and, of a long text, windows, as spans.
 
     >>> [("a red cat, a black dog, art")[a:b] for a, b in pieces("a red cat, a black dog, art")]
     ['a red cat, a black dog, art', 'a red cat', 'a black dog']
     """
-    whole = (0, len(text))
-    found = []
+    found = [(0, len(text))]
     for match in _PIECE.finditer(text):
         piece = match.group()
         start = match.start() + len(piece) - len(piece.lstrip())
         end = match.end() - (len(piece) - len(piece.rstrip()))
         words = len(text[start:end].split())
         dense = not text[start:end].isascii() and end - start >= _SHORTEST_DENSE_PIECE
-        if (words >= _SHORTEST_PIECE or dense) and (start, end) != whole:
+        if words >= _SHORTEST_PIECE or dense:
             found.append((start, end))
-    return [whole, *found[: MAX_PIECES - 1]]
+    return list(dict.fromkeys([*found, *_windows(text)]))
+
+
+def _windows(text: str) -> list[tuple[int, int]]:
+    """Overlapping windows of a text that is longer than one, so that each word lies in one."""
+    words = [match.span() for match in _WORDS.finditer(text)]
+    if len(words) <= 2 * _STEP:
+        return []
+    firsts = range(0, len(words) - _STEP, _STEP)
+    return [(words[i][0], words[min(i + 2 * _STEP, len(words)) - 1][1]) for i in firsts]
+
+
+def _halves(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Two halves of a span, cut at the space nearest to its middle where there is one."""
+    middle = (start + end) // 2
+    spaces = [i for i in range(start + 1, end) if text[i].isspace()]
+    cut = min(spaces, key=lambda place: abs(place - middle), default=middle)
+    return [(start, cut), (cut, end)]
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:

