@@ -155,7 +155,7 @@ class Guard:
         Weights are read again when they were changed, for example by an edit that was folded in;
         edits that act at run time are part of it while they do.
         """
-        from tadasu.backends.diffusers.context.apply import acting
+        from tadasu.backends.diffusers.attach import acting
         from tadasu.backends.diffusers.load import state_of, system_hash
         from tadasu.editing.edit import maps_hash
 

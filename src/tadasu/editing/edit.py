@@ -14,7 +14,7 @@ import torch
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.gated_map import GatedMap
 from tadasu.editing.layer_map import LayerMap
-from tadasu.editing.models import model_of
+from tadasu.editing.models import Acting, model_of
 from tadasu.errors import BadInput, shown
 
 if TYPE_CHECKING:
@@ -128,10 +128,21 @@ class Edit:
             model.export(maps, Path(path), format)
 
     @contextmanager
-    def applied(self, pipe: Any, *, force: bool = False) -> Iterator[None]:
-        """The edit at run time: nothing is written, and nothing is left when the block ends."""
-        with applied(pipe, self, force=force):
-            yield
+    def applied(self, pipe: Any, *, force: bool = False) -> Iterator[Acting]:
+        """The edit at run time: nothing is written, and nothing is left when the block ends.
+
+        The model belongs to the thread or task that opened the block; others wait until it ends.
+
+        Yields:
+            Acting: its ``record`` says what acted in the latest call, per picture.
+
+        Raises:
+            BadInput: another text encoder, or the edit does not fit.
+            RunFailed: another thread has the model and does not let go; or, when the pipeline is
+                called, the edit did not act on every step.
+        """
+        with applied(pipe, self, force=force) as acting:
+            yield acting
 
     def fold(self, pipe: Any, *, force: bool = False, limit: float = LIMIT) -> None:
         """Write the edit into the model.
@@ -189,8 +200,11 @@ class Edit:
 
 
 @contextmanager
-def applied(pipe: Any, *edits: Edit, force: bool = False, limit: float = LIMIT) -> Iterator[None]:
+def applied(pipe: Any, *edits: Edit, force: bool = False, limit: float = LIMIT) -> Iterator[Acting]:
     """Several edits of one pipeline for as long as the block lasts, in the order given.
+
+    Yields:
+        Acting: its ``record`` says what all of them did in the latest call, per picture.
 
     Raises:
         BadInput: another text encoder, or two edits that would redirect each other.
@@ -199,8 +213,8 @@ def applied(pipe: Any, *edits: Edit, force: bool = False, limit: float = LIMIT) 
     for edit in edits:
         edit.check_encoder(model.encoder().fingerprint, force=force)
     check_stack(edits, limit)
-    with model.applied(*(edit.maps for edit in edits)):
-        yield
+    with model.applied(*(edit.maps for edit in edits)) as acting:
+        yield acting
 
 
 def maps_hash(maps: Mapping[str, Any]) -> str:

@@ -27,6 +27,17 @@ _BACKENDS: list[str] = []
 PRIORS: list[Path] = []
 
 
+class Acting(Protocol):
+    """Edits while they act."""
+
+    @property
+    def record(self) -> Any:
+        """What they did in the model's latest call: sites, calls, and per picture how far they
+        moved its text; None before the first call.
+        """
+        ...
+
+
 class Model(Protocol):
     """A pipeline as edits see it."""
 
@@ -52,7 +63,7 @@ class Model(Protocol):
         """Whether its text encoder takes one more layer (``layer`` edits)."""
         ...
 
-    def applied(self, *maps: Mapping[str, Map]) -> AbstractContextManager[None]:
+    def applied(self, *maps: Mapping[str, Map]) -> AbstractContextManager[Acting]:
         """Edits for as long as the block lasts, in the order given."""
         ...
 

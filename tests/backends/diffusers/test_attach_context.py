@@ -36,10 +36,6 @@ def test_safree_changes_the_prompt_and_costs_no_row(
 
 
 def test_self_validation_ends_the_projection_early(sd: Any, latents_of: Latents) -> None:
-    seen: list[torch.Tensor] = []
-    handle = sd.unet.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(kwargs["encoder_hidden_states"]), with_kwargs=True
-    )
     inner = sd.unet.forward
     calls: list[torch.Tensor] = []
 
@@ -49,13 +45,15 @@ def test_self_validation_ends_the_projection_early(sd: Any, latents_of: Latents)
 
     sd.unet.forward = watched
     try:
-        with attach(sd, "safree", ["pistol"]):
+        latents_of(sd, "a cat, a pistol", steps=1)
+        own = calls.pop()
+        with attach(sd, "safree", ["pistol"]) as attached:
             latents_of(sd, "a cat, a pistol", steps=10)
     finally:
-        handle.remove()
         del sd.unet.forward
-    differs = [not torch.equal(own[1], used) for own, used in zip(seen, calls, strict=True)]
-    assert differs == [True] + [False] * 9
+    assert [not torch.equal(own, used) for used in calls] == [True] + [False] * 9
+    assert attached.record is not None
+    assert attached.record.acted == (1,)
 
 
 def test_safree_beside_another_rule_and_with_embeddings(sd: Any, latents_of: Latents) -> None:

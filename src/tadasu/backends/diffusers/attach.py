@@ -1,8 +1,8 @@
 """Steer a diffusers pipeline that a user already has, and leave it exactly as it was.
 
-``with attach(pipe, guidance, concepts): pipe(...)`` wraps the forward of the pipeline's denoiser.
+``with attach(pipe, guidance, concepts): pipe(...)`` acts at the door of the pipeline's denoiser.
 The concepts' rows join the rows that the pipeline asks for, in the same forward. The pipeline's
-own formula u + s_g(p - u) stays in place: the wrapper returns p as it is and an unconditional row
+own formula u + s_g(p - u) stays in place: the door returns p as it is and an unconditional row
 
     u' = (s_g·p - ε̂) / (s_g - 1)
 
@@ -11,21 +11,38 @@ schedulers, rescaling, masks and callbacks work as before.
 
 Attachments nest: rules attached later see the prediction as the rules before left it, and all of
 their rows still go through one forward.
+
+What is attached belongs to one **run**, which is one call of the pipeline. The run takes the
+pipeline, its scheduler, its denoiser and its text encoders for itself (`turn`), finds the denoiser
+that the pipeline has then, sees every call of it whatever hooks lie on it (`entry`), and ends with
+an error instead of a picture where something attached did not act on every step. A block belongs to
+the thread or task that opened it; other threads wait until it is closed.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tadasu.backends.diffusers.families import Family, family_of
+from tadasu.backends.diffusers.context.moved import Maps, Mover, Moves
+from tadasu.backends.diffusers.entry import entered, entered_by_run
+from tadasu.backends.diffusers.families import family_of
+from tadasu.backends.diffusers.parts import (
+    Plain,
+    by_name,
+    called_with,
+    denoiser_of,
+    parts_of,
+    unwrapped,
+)
 from tadasu.backends.diffusers.plan import Layer, Record
 from tadasu.backends.diffusers.run import Run
+from tadasu.backends.diffusers.turn import claimed
 from tadasu.errors import BadInput, shown
 from tadasu.guidance.registry import parse
 from tadasu.guidance.rule import Rule
@@ -35,6 +52,7 @@ if TYPE_CHECKING:
 
 #: Where the class of an attached pipeline keeps its attachment.
 _MARK = "_tadasu_attachment"
+_LOCK = threading.RLock()
 
 
 class Attached:
@@ -54,83 +72,164 @@ class Attached:
         return self._layer.record
 
 
+class Acting:
+    """What ``applied`` returns: edits of one block, and what they did.
+
+    Attributes:
+        maps: maps per site.
+    """
+
+    def __init__(self, maps: Maps) -> None:
+        self.maps = maps
+        self.moves: Moves | None = None
+
+    @property
+    def record(self) -> Moves | None:
+        """What all edits of the pipeline did in its latest call; None before the first."""
+        return self.moves
+
+
 class _Attachment:
-    """The wrapped forward of one pipeline's denoiser, and the rules that use it."""
+    """What acts on one pipeline while blocks are open, and the class that opens its runs."""
+
+    blocks: int
 
     def __init__(self, pipe: Any) -> None:
+        before: _Attachment | None = getattr(type(pipe), _MARK, None)
+        #: What a copy of an attached pipeline has from its original.
+        self._before = before if before is not None and before.blocks else None
         self.pipe = pipe
-        self.family: Family = family_of(pipe)
-        self.layers: list[Layer] = []
-        self.run: Run | None = None
-        self._denoiser = getattr(pipe, self.family.denoiser)
+        self.blocks = 0
+        self._layers: list[Layer] = []
+        self._edits: list[Acting] = []
         self._class = type(pipe)
-        self._had_forward = "forward" in vars(self._denoiser)
-        self._forward: Callable[..., Any] = self._denoiser.forward
+        self._own = next(cls for cls in type(pipe).__mro__ if _MARK not in vars(cls))
 
-    def install(self) -> None:
-        """Wrap the denoiser's forward, and the pipeline's call, which opens and closes a run."""
-        inner = self._forward
-        # A forward that hooks or a compiler replaced may hide its arguments; the class does not.
-        model = getattr(self._denoiser, "_orig_mod", self._denoiser)
-        signature = inspect.signature(type(model).forward.__get__(model))
-        kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
-        open_ended = [name for name, kind in kinds.items() if kind is kind.VAR_KEYWORD]
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Rules, the outermost first."""
+        return (*(self._before.layers if self._before else ()), *self._layers)
 
-        @functools.wraps(inner)
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if self.run is None:
-                return inner(*args, **kwargs)
-            arguments = dict(signature.bind(*args, **kwargs).arguments)
-            given = list(arguments)[: len(args)]
-            for name in open_ended:  # what a ``**rest`` caught goes back under its own names
-                arguments |= arguments.pop(name, {})
-
-            def again(changed: dict[str, Any]) -> Any:
-                """The inner forward, called the way the pipeline called it."""
-                rest = {name: value for name, value in changed.items() if name not in given}
-                return inner(*(changed[name] for name in given), **rest)
-
-            return self.run.forward(again, arguments)
-
-        self._denoiser.forward = forward
-        self.pipe.__class__ = _attached_class(self._class, self)
-
-    def remove(self) -> None:
-        """Put the class and the forward back."""
-        self.pipe.__class__ = self._class
-        if self._had_forward:
-            self._denoiser.forward = self._forward
-        else:
-            del self._denoiser.forward
+    @property
+    def edits(self) -> tuple[Acting, ...]:
+        """Edits, the outermost first."""
+        return (*(self._before.edits if self._before else ()), *self._edits)
 
     @contextmanager
-    def open(self, call: dict[str, Any]) -> Iterator[None]:
-        """One call of the pipeline: texts are encoded before it, state is dropped after it."""
-        if self.run is not None:
-            raise BadInput("This pipeline is already generating; call it again when it is done.")
-        with torch.no_grad():
-            self.run = Run(self.pipe, self.family, tuple(self.layers), call)
+    def block(self, layer: Layer | None, edits: Sequence[Acting]) -> Iterator[None]:
+        """Rules and edits for as long as a block is open."""
+        with _LOCK:
+            if not self.blocks:
+                self.pipe.__class__ = _attached_class(self._own, self)
+            self.blocks += 1
+            self._layers += [layer] if layer else []
+            self._edits += edits
         try:
-            yield
+            with ExitStack() as stack:
+                for module in self._modules(self.pipe):
+                    stack.enter_context(entered(module, self))
+                yield
         finally:
-            self.run.close()
-            self.run = None
+            with _LOCK:
+                self._layers = [each for each in self._layers if each is not layer]
+                self._edits = [each for each in self._edits if each not in edits]
+                self.blocks -= 1
+                if not self.blocks and vars(type(self.pipe)).get(_MARK) is self:
+                    self.pipe.__class__ = self._class
+
+    def _modules(self, pipe: Any) -> list[Any]:
+        """Whose calls have to be seen, as the pipeline is now."""
+        if not self.layers and not self.edits:
+            return []
+        found = [denoiser_of(pipe)]
+        if Mover(pipe, [each.maps for each in self.edits]).layers:
+            found.append(pipe.text_encoder)
+        return found
+
+    @contextmanager
+    def open(
+        self, pipe: Any, call: Mapping[str, Any], *, whole: bool = True, rules: bool = True
+    ) -> Iterator[Run]:
+        """One call of the pipeline: texts are encoded before it, state is dropped after it.
+
+        Args:
+            pipe: the pipeline that is called: this one, or a copy of it.
+            call: its arguments.
+            whole: whether the call has to make every step of its schedule.
+            rules: whether rules act; edits always do.
+        """
+        with claimed(parts_of(pipe), run=True) as claim, ExitStack() as stack:
+            layers = self.layers if rules else ()
+            mover = Mover(pipe, [each.maps for each in self.edits])
+            run = Run(pipe, layers, mover, call, claim)
+            for module in self._modules(pipe):
+                stack.enter_context(entered_by_run(module, run))
+            try:
+                with torch.no_grad():
+                    run.begin()
+                yield run
+            finally:
+                run.close()
+                for acting in self.edits:
+                    acting.moves = run.moves
+            if whole:
+                run.check()
+
+    def enter(self, module: Any, plain: Plain, args: Any, kwargs: Any) -> Any:
+        """A call of a module by the block's owner, outside every run."""
+        mover = Mover(self.pipe, [each.maps for each in self.edits])
+        if unwrapped(module) is not unwrapped(denoiser_of(self.pipe)):
+            return mover.encode(plain, args, kwargs)
+        if self.layers:
+            names = ", ".join(layer.rule.name for layer in self.layers)
+            raise BadInput(
+                f"The denoiser was called outside a run of the pipeline that it is steered in "
+                f"({names}), for example by another pipeline that shares it, or through a bound "
+                "method from before the block. Attach the rule to the pipeline that is called, and "
+                "call that pipeline."
+            )
+        arguments, again = by_name(module, plain, args, kwargs)
+        return again(mover.move(arguments))
 
 
 def _attached_class(cls: type, attachment: _Attachment) -> type:
     """The pipeline's class, whose call tells the attachment when a run begins and ends."""
     call: Callable[..., Any] = cls.__call__
-    signature = inspect.signature(call)
 
     @functools.wraps(call)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        with attachment.open(dict(bound.arguments)):
+        if not attachment.blocks and self is not attachment.pipe:  # a copy that outlived the block
+            self.__class__ = cls
+            return call(self, *args, **kwargs)
+        with attachment.open(self, called_with(cls, args, kwargs)):
             return call(self, *args, **kwargs)
 
     names = {"__call__": run, "__module__": cls.__module__, "__doc__": cls.__doc__}
     return type(cls.__name__, (cls,), {**names, _MARK: attachment})
+
+
+def _attachment_of(pipe: Any) -> _Attachment | None:
+    """What acts on exactly this pipeline now."""
+    found: _Attachment | None = getattr(type(pipe), _MARK, None)
+    return found if found is not None and found.blocks else None
+
+
+@contextmanager
+def block(
+    pipe: Any, layer: Layer | None = None, edits: Sequence[Acting] = ()
+) -> Iterator[_Attachment]:
+    """A pipeline for this thread or task alone, with a rule and edits on every call of it.
+
+    Raises:
+        BadInput: a part cannot be acted on, or another task of this thread has the pipeline.
+        RunFailed: another thread has it and does not let go.
+    """
+    with claimed(parts_of(pipe), run=False):
+        attachment = _attachment_of(pipe)
+        if attachment is None or attachment.pipe is not pipe:
+            attachment = _Attachment(pipe)
+        with attachment.block(layer, edits):
+            yield attachment
 
 
 @contextmanager
@@ -142,6 +241,9 @@ def attach(
     strength: float | Sequence[float] | Sequence[Sequence[float]] = 1.0,
 ) -> Iterator[Attached]:
     """Steer every call of a pipeline away from concepts, inside a ``with`` block.
+
+    The pipeline belongs to the thread or task that opened the block, and to threads that inherit
+    its context (`asyncio.to_thread`): calls and blocks of others wait until the block is closed.
 
     Args:
         pipe: a diffusers pipeline of a known family.
@@ -159,43 +261,54 @@ def attach(
     Raises:
         UnknownName: the rule or the pipeline's class is unknown.
         BadInput: concepts are missing or empty, a strength is not finite or their number is wrong;
-            or, when the pipeline is called, it runs without classifier-free guidance.
-        RunFailed: when the pipeline is called, a prediction is not finite.
+            or, when the pipeline is called, it runs without classifier-free guidance, or is
+            generating already.
+        RunFailed: another thread has the pipeline and does not let go; or, when the pipeline is
+            called, a prediction is not finite, or the rule did not act on every step.
     """
     rule = parse(guidance) if isinstance(guidance, str) else guidance
     if not isinstance(rule, Rule):
         raise BadInput(f"{shown(guidance)} is not a guidance rule; give a Rule or its name.")
     layer = Layer.plan(rule, concepts, strength)
-    attachment: _Attachment | None = getattr(type(pipe), _MARK, None)
-    first = attachment is None
-    if attachment is None:
-        attachment = _Attachment(pipe)
-    attachment.layers.append(layer)
-    if first:
-        attachment.install()
-    try:
+    family_of(pipe)
+    with block(pipe, layer):
         yield Attached(layer)
-    finally:
-        attachment.layers.remove(layer)
-        if first:
-            attachment.remove()
 
 
 @contextmanager
-def running(pipe: Any, call: dict[str, Any]) -> Iterator[bool]:
+def owned(pipe: Any) -> Iterator[None]:
+    """A pipeline for this thread or task alone; nothing is put on it.
+
+    Raises:
+        BadInput: another task of this thread has the pipeline.
+        RunFailed: another thread has it and does not let go.
+    """
+    with block(pipe):
+        yield
+
+
+@contextmanager
+def running(pipe: Any, call: dict[str, Any], *, rules: bool = True) -> Iterator[bool]:
     """A run that is opened by hand, for those who call the denoiser themselves, as attacks do.
 
     Args:
         pipe: a pipeline; without an attachment nothing happens.
         call: what the pipeline would have been called with.
+        rules: False lets only edits act.
 
     Yields:
-        Whether anything is attached; if so, the denoiser must be called once a step and in the
+        Whether a rule is attached; if so, the denoiser must be called once a step and in the
         scheduler's order, with the rows that the pipeline would send.
     """
-    attachment: _Attachment | None = getattr(type(pipe), _MARK, None)
+    attachment = _attachment_of(pipe)
     if attachment is None:
         yield False
         return
-    with attachment.open(call):
-        yield True
+    with attachment.open(pipe, call, whole=False, rules=rules):
+        yield rules and bool(attachment.layers)
+
+
+def acting(pipe: Any) -> tuple[Maps, ...]:
+    """The maps of the edits that act on a pipeline now at run time, the outermost first."""
+    attachment = _attachment_of(pipe)
+    return tuple(each.maps for each in attachment.edits) if attachment else ()

@@ -172,7 +172,7 @@ class Victim:
         found = []
         with _timesteps(self._pipe, len(shown.timesteps), scale) as timesteps:
             if self._unconditional is None:
-                with torch.no_grad():
+                with torch.no_grad(), running(self._pipe, call, rules=False):
                     each = zip(shown.noisy, timesteps, strict=True)
                     self._unconditional = torch.stack(
                         [_asked(self._pipe, x, t, empty) for x, t in each]

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from tadasu.backends.diffusers.context.layer import added
 from tadasu.backends.diffusers.families import Family
 from tadasu.backends.diffusers.families_text import ENCODING, Conditioning
 
@@ -57,10 +58,14 @@ class Encoded:
         pipe: the pipeline.
         family: how it works.
         call: the arguments of the call, some of which change how a text is encoded.
+        lasting: whether the encoder is as it will be after this run; False where an
+            edit acts in it.
     """
 
-    def __init__(self, pipe: Any, family: Family, call: Mapping[str, Any]) -> None:
-        self._pipe, self._family, self._call = pipe, family, call
+    def __init__(
+        self, pipe: Any, family: Family, call: Mapping[str, Any], *, lasting: bool = True
+    ) -> None:
+        self._pipe, self._family, self._call, self._keep = pipe, family, call, lasting
         self._held: dict[str, Conditioning] = {}
         self._kept: _Kept | None = None
 
@@ -112,11 +117,11 @@ class Encoded:
     def _lasting(self) -> _Kept | None:
         """What is kept for this encoder, checked once per run; None where there is no encoder."""
         encoders = _parts(self._pipe, "text_encoder")
-        if self._kept is not None or not encoders:
+        if self._kept is not None or not encoders or not self._keep:
             return self._kept
         parts = (*encoders, *_parts(self._pipe, "tokenizer"))
         options = (repr(self._call.get(name)) for name in ENCODING)
-        way = (self._family.name, *map(id, parts), *options)
+        way = (self._family.name, *map(id, parts), *options, *added(self._pipe))
         ways = _KEPT.setdefault(encoders[0], OrderedDict())
         empty, words = self._family.encode(self._pipe, "", self._call), _words(encoders)
         found = ways.get(way)

@@ -30,6 +30,9 @@ class Record:
         concept_rows: this rule's own rows at each step.
         chosen: per image the texts that were looked at, for a rule that chooses the likest; else
             None.
+        steps: steps that the pipeline made, each of which the rule saw.
+        acted: per picture the steps on which the rule acted: those on which one of its concepts was
+            predicted for it, its text was changed, or, for a rule without concepts, all.
     """
 
     rule: str
@@ -40,6 +43,8 @@ class Record:
     rows: tuple[int, ...]
     concept_rows: tuple[int, ...]
     chosen: tuple[tuple[str, ...], ...] | None = None
+    steps: int = 0
+    acted: tuple[int, ...] = ()
 
 
 @dataclass(eq=False, kw_only=True)

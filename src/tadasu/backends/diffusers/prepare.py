@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ class Active:
         rows: this rule's rows at each step so far.
         rewritten: new context per image, for rules that work on the context.
         chosen: per image the texts that are left after `narrow`; None before it.
+        acted: per image the number of steps on which the rule acted on it.
     """
 
     layer: Layer
@@ -45,6 +47,7 @@ class Active:
     rows: list[int] = field(default_factory=list)
     rewritten: dict[int, Rewritten] = field(default_factory=dict)
     chosen: tuple[tuple[str, ...], ...] | None = None
+    acted: Counter[int] = field(default_factory=Counter)
 
     @property
     def idle(self) -> bool:
@@ -55,8 +58,8 @@ class Active:
         """What the row of a concept and an image is conditioned on."""
         return self.encoded.of(self.own[image][concept])
 
-    def record(self, rows: tuple[int, ...], scale: float) -> Record:
-        """What ran so far."""
+    def record(self, rows: tuple[int, ...], scale: float, steps: int) -> Record:
+        """What ran so far, in that many steps."""
         return Record(
             rule=self.layer.rule.name,
             parameters=self.layer.rule.parameters(),
@@ -66,6 +69,8 @@ class Active:
             rows=rows,
             concept_rows=tuple(self.rows),
             chosen=self.chosen,
+            steps=steps,
+            acted=tuple(self.acted[image] for image in range(self.weights.shape[1])),
         )
 
 
@@ -81,7 +86,13 @@ def prompt_count(call: Mapping[str, Any]) -> int:
 
 
 def activate(
-    pipe: Any, family: Family, layer: Layer, call: Mapping[str, Any], copies: int
+    pipe: Any,
+    family: Family,
+    layer: Layer,
+    call: Mapping[str, Any],
+    copies: int,
+    *,
+    lasting: bool = True,
 ) -> Active:
     """Encode the concepts of a layer and spread them over the images of a call.
 
@@ -91,6 +102,7 @@ def activate(
         layer: the attached rule with its concepts.
         call: the arguments of the call.
         copies: images per prompt.
+        lasting: as for `Encoded`.
     """
     asked = layer.asked(prompt_count(call))
     texts = tuple(
@@ -104,7 +116,7 @@ def activate(
     )
     images = [items for items in texts for _ in range(copies)]
     weights = torch.zeros(max(map(len, images), default=0), len(images))
-    encoded = Encoded(pipe, family, call)
+    encoded = Encoded(pipe, family, call, lasting=lasting)
     for image, items in enumerate(images):
         for concept, (text, strength) in enumerate(items):
             weights[concept, image] = strength

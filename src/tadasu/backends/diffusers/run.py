@@ -1,4 +1,8 @@
-"""One call of an attached pipeline: from its first denoising step to its last."""
+"""One call of an attached pipeline: from its first denoising step to its last.
+
+The run holds what acts on this call and nothing else: rules with their states, and edits. It counts
+the steps on which they acted, and refuses to end where that were fewer than the pipeline made.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,10 @@ import torch
 from torch import Tensor
 
 from tadasu.backends.diffusers.attach_attention import cross_attention, joint_attention
-from tadasu.backends.diffusers.families import Family
+from tadasu.backends.diffusers.context.moved import Mover, Moves
+from tadasu.backends.diffusers.families import family_of
 from tadasu.backends.diffusers.noise import Level, level
+from tadasu.backends.diffusers.parts import Plain, by_name, denoiser_of, unwrapped
 from tadasu.backends.diffusers.plan import Layer
 from tadasu.backends.diffusers.prepare import (
     Active,
@@ -22,6 +28,7 @@ from tadasu.backends.diffusers.prepare import (
     rewritten,
 )
 from tadasu.backends.diffusers.rows import Row, extend, first_of, stacked, with_first
+from tadasu.backends.diffusers.turn import Claim
 from tadasu.errors import BadInput, RunFailed
 from tadasu.guidance.nag import NormalizedAttentionGuidance
 from tadasu.guidance.rule import Predictions, Start, Step
@@ -54,25 +61,124 @@ class _Asked:
 
 
 class Run:
-    """Holds the states of all attached rules while a pipeline's call lasts."""
+    """Holds the states of everything attached while a pipeline's call lasts.
+
+    Args:
+        pipe: the pipeline that was called.
+        layers: rules, the outermost first; with one, the pipeline must be of a known family.
+        mover: edits.
+        call: the arguments of the call.
+        claim: the run's claim on the pipeline's parts.
+    """
 
     def __init__(
-        self, pipe: Any, family: Family, layers: tuple[Layer, ...], call: Mapping[str, Any]
+        self,
+        pipe: Any,
+        layers: tuple[Layer, ...],
+        mover: Mover,
+        call: Mapping[str, Any],
+        claim: Claim,
     ) -> None:
-        self._pipe, self._family, self._call = pipe, family, call
-        copies = call.get("num_images_per_prompt") or 1
-        self._images = prompt_count(call) * copies
-        ordered = sorted(layers, key=lambda layer: layer.rule.quality)
-        self._active = [activate(pipe, family, layer, call, copies) for layer in ordered]
+        self._pipe, self._mover, self._call, self._claim = pipe, mover, call, claim
+        self._layers = sorted(layers, key=lambda layer: layer.rule.quality)
+        self._denoiser: Any = denoiser_of(pipe) if layers or mover else None
+        self._active: list[Active] = []
         self._index = 0
         self._scale = 0.0
         self._rows: list[int] = []
         self._half: tuple[_Asked, Tensor] | None = None
+        self._schedule: tuple[Any, Any] | None = None
+        self._place: int | None = None
+
+    def begin(self) -> None:
+        """Encode the texts of all rules.
+
+        Raises:
+            BadInput: the call cannot be steered.
+        """
+        if self._layers or self._mover:
+            copies = self._call.get("num_images_per_prompt") or 1
+            self._images = prompt_count(self._call) * copies
+        if self._layers:
+            self._family = family_of(self._pipe)
+            lasting = not self._mover.layers
+            self._active = [
+                activate(self._pipe, self._family, layer, self._call, copies, lasting=lasting)
+                for layer in self._layers
+            ]
 
     def close(self) -> None:
         """Write down what ran."""
         for active in self._active:
-            active.layer.record = active.record(tuple(self._rows), self._scale)
+            active.layer.record = active.record(tuple(self._rows), self._scale, self._index)
+        self.moves: Moves | None = None
+        if self._mover:
+            self.moves = self._mover.record(getattr(self, "_images", 0))
+
+    def check(self) -> None:
+        """Refuse to hand out pictures of a run in which something did not act on every step.
+
+        Raises:
+            RunFailed: says what did not act, and on how many steps it did.
+        """
+        if self._denoiser is None:
+            return
+        self._mover.check()
+        if not self._layers and not self._mover.chains:
+            return
+        names = [layer.rule.name for layer in self._layers] or ["the edit"]
+        if denoiser_of(self._pipe) is not self._denoiser:
+            raise RunFailed(
+                f"The pipeline's denoiser was replaced while it ran, so {', '.join(names)} did not "
+                "act on every step and the picture is withheld. Replace it between two calls."
+            )
+        self._check_schedule()
+        made = self._index if self._layers else self._mover.calls
+        stopped = bool(getattr(self._pipe, "_interrupt", False)) and made
+        if made < self._count() and not stopped:
+            raise RunFailed(
+                f"{', '.join(names)} acted on {made} of {self._count()} steps, so the picture is "
+                "withheld: the denoiser was called in a way that could not be seen. Call the "
+                "pipeline's own denoiser, as a module."
+            )
+
+    def enter(self, module: Any, plain: Plain, args: Any, kwargs: Any) -> Any:
+        """One call of the denoiser or of a text encoder within this run."""
+        with self._claim.working():
+            if unwrapped(module) is not unwrapped(self._denoiser):
+                return self._mover.encode(plain, args, kwargs)
+            self._check_schedule()
+            arguments, again = by_name(module, plain, args, kwargs)
+            own = len(arguments[self._family.sample]) if self._layers else None
+
+            def inner(changed: dict[str, Any]) -> Any:
+                return again(self._mover.move(changed, own) if self._mover.chains else changed)
+
+            return self.forward(inner, arguments) if self._layers else inner(arguments)
+
+    def _check_schedule(self) -> None:
+        """Notice that somebody else stepped or set the scheduler of this run.
+
+        Raises:
+            RunFailed: the steps are no longer those of this run.
+        """
+        scheduler = getattr(self._pipe, "scheduler", None)
+        now = scheduler, getattr(scheduler, "timesteps", None)
+        if self._schedule is None:
+            self._schedule = now
+        place = getattr(scheduler, "step_index", None)
+        place = getattr(scheduler, "counter", None) if place is None else place
+        first = self._place
+        if isinstance(place, int) and self._half is None and self._layers:
+            first = place - self._index
+            self._place = first if self._place is None else self._place
+        same = all(this is before for this, before in zip(now, self._schedule, strict=True))
+        if not same or first != self._place:
+            raise RunFailed(
+                "The pipeline's scheduler was set or stepped by something else while it ran, so "
+                "the picture is withheld. Give every pipeline a scheduler of its own, and change "
+                "it between two calls."
+            )
 
     def forward(self, inner: Inner, arguments: dict[str, Any]) -> Any:
         """The denoiser's forward with the concepts' rows, its unconditional rows guided.
@@ -143,18 +249,21 @@ class Run:
                 "The rule nag is for calls without classifier-free guidance. Give a guidance scale "
                 "of 1 (or no true_cfg_scale), or use another rule."
             )
-        active, denoiser = self._active[0], getattr(self._pipe, self._family.denoiser)
+        active, denoiser = self._active[0], self._denoiser
         images = [] if active.idle else active.weights[0].nonzero().flatten().tolist()
         parts = [active.conditioning(0, image) for image in images]
         joint = self._family.attention == "joint"
         active.rows.append(len(images))
+        active.acted.update(images)
+        self._index += 1
         self._rows.append(len(sample) + (len(images) if joint else 0))
         if not images:
             return inner(arguments)
         weights = active.weights[0, images].to(sample.device)
         context = self._family.context
         if not joint:
-            contexts = torch.cat([part[context] for part in parts])
+            given = torch.cat([part[context] for part in parts])
+            contexts = self._mover.rows("context", given)
             with cross_attention(denoiser, rule, images, contexts, weights):
                 output = inner(arguments)
             self._check_output(output, active, len(self._rows) - 1, self._count())
@@ -208,8 +317,11 @@ class Run:
         for active in self._active:
             mask = self._mask(active, step)
             wanted.append(mask)
-            active.rows.append(int(mask.sum()))
-            for concept, image in mask.nonzero().tolist():
+            pairs = mask.nonzero().tolist()
+            active.rows.append(len(pairs))
+            everywhere = range(self._images) if active.layer.rule.needs == "nothing" else ()
+            active.acted.update([*{image for _, image in pairs}, *everywhere])
+            for concept, image in pairs:
                 alone = active.layer.rule.replaces_unconditional and guards == 1
                 instead = alone and float(active.weights[concept, image]) == 1
                 row = Row(
@@ -235,6 +347,7 @@ class Run:
             for image, new in active.rewritten.items():
                 if not new.share or (step.begins_at(new.share) and new.share < 1):
                     continue
+                active.acted.update([image])
                 row = self._row(image, conditional=True)
                 yield Row(source=row, target=row, conditioning={self._family.context: new.states})
 

@@ -54,6 +54,21 @@ def added(pipe: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(layer) for layer in layers_of(pipe) if _name(layer)))
 
 
+def check(pipe: Any, edit: LayerMap) -> None:
+    """Refuse a map that does not fit a pipeline.
+
+    Raises:
+        BadInput: the encoder is of another kind or width.
+    """
+    layers_of(pipe)
+    config = pipe.text_encoder.config
+    if edit.width != config.hidden_size:
+        raise BadInput(
+            f"The edit's layer map has width {edit.width}, the text encoder "
+            f"{config.hidden_size}. It was made for another text encoder."
+        )
+
+
 @torch.no_grad()
 def add(pipe: Any, name: str, edit: LayerMap) -> None:
     """Append the layers that compute a map; several when it has more neurons than a layer.
@@ -61,13 +76,9 @@ def add(pipe: Any, name: str, edit: LayerMap) -> None:
     Raises:
         BadInput: before anything is changed, when the encoder is of another kind or width.
     """
+    check(pipe, edit)
     layers = layers_of(pipe)
     last, config = layers[len(layers) - 1], pipe.text_encoder.config
-    if edit.width != config.hidden_size:
-        raise BadInput(
-            f"The edit's layer map has width {edit.width}, the text encoder "
-            f"{config.hidden_size}. It was made for another text encoder."
-        )
     room = config.intermediate_size // 2 * 2  # a gate's two neurons stay together
     weights, biases, out = edit.neurons()
     made = [

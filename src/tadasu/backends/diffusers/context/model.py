@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tadasu.backends.diffusers.attach import Acting
 from tadasu.backends.diffusers.context.apply import applied
 from tadasu.backends.diffusers.context.fold import fold, folded, unfold
 from tadasu.backends.diffusers.context.layer import takes_layers
@@ -54,10 +55,10 @@ class PipelineModel:
         return takes_layers(self._pipe)
 
     @contextmanager
-    def applied(self, *maps: Mapping[str, Map]) -> Iterator[None]:
+    def applied(self, *maps: Mapping[str, Map]) -> Iterator[Acting]:
         """Edits at run time."""
-        with applied(self._pipe, *maps):
-            yield
+        with applied(self._pipe, *maps) as acting:
+            yield acting
 
     def fold(self, name: str, maps: Mapping[str, Map]) -> None:
         """Write an edit into the model."""

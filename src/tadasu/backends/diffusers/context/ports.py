@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tadasu.backends.diffusers.parts import unwrapped
 from tadasu.errors import BadInput
 
 Part = Literal["k", "v", "embedder", "pooled"]
@@ -66,7 +67,7 @@ def denoiser_of(pipe: Any) -> nn.Module:
         BadInput: when it has neither.
     """
     for name in ("unet", "transformer"):
-        found = getattr(pipe, name, None)
+        found = unwrapped(getattr(pipe, name, None))
         if isinstance(found, nn.Module):
             return found
     raise BadInput(
