@@ -32,9 +32,7 @@ class Acting(Protocol):
 
     @property
     def record(self) -> Any:
-        """What they did in the model's latest call: sites, calls, and per picture how far they
-        moved its text; None before the first call.
-        """
+        """What they did in the latest call, per picture; None before the first."""
         ...
 
 

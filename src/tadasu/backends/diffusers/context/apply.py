@@ -39,7 +39,7 @@ def applied(pipe: Any, *edits: Mapping[str, Any]) -> Iterator[Acting]:
                 check(pipe, edit)
     merged = [Acting(maps) for maps in edits]
     with block(pipe, edits=merged):
-        yield merged[-1]
+        yield merged[-1] if merged else Acting({})
 
 
 __all__ = ["acting", "applied"]

@@ -170,8 +170,9 @@ class Mover:
 
 def _change(before: Tensor, after: Tensor) -> Tensor:
     """Per row of a batch, how far it was moved, relative to its length."""
-    apart = (after.detach().float() - before.detach().float()).flatten(1).norm(dim=1)
-    return apart / before.detach().float().flatten(1).norm(dim=1).clamp_min(1e-12)
+    apart: Tensor = (after.detach().float() - before.detach().float()).flatten(1).norm(dim=1)
+    length: Tensor = before.detach().float().flatten(1).norm(dim=1).clamp_min(1e-12)
+    return apart / length
 
 
 def _read(arguments: Mapping[str, Any], place: str) -> Any:
