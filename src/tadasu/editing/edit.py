@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tadasu.editing.context_map import ContextMap
+from tadasu.editing.encoder import same_encoder
 from tadasu.editing.gated_map import GatedMap
 from tadasu.editing.layer_map import LayerMap
 from tadasu.editing.models import Acting, model_of
@@ -188,14 +189,17 @@ class Edit:
     def check_encoder(self, fingerprint: str, *, force: bool = False) -> None:
         """Refuse another text encoder than the one the edit was solved on.
 
+        The same encoder in another precision is the same, see `same_encoder`.
+
         Raises:
             BadInput: unless ``force`` is given.
         """
-        if fingerprint != self.fingerprint and not force:
+        if not force and not same_encoder(fingerprint, self.fingerprint):
             raise BadInput(
                 f"Edit {shown(self.name)} was made for text encoder {shown(self.fingerprint, 20)}, "
-                f"this model has {shown(fingerprint, 20)}. On another encoder it moves the wrong "
-                "words. Solve it again, or use --force if the encoders are known to agree."
+                f"this model has {shown(fingerprint, 20)}, which differs by more than rounding. "
+                "On another encoder it moves the wrong words. Solve it again, or use --force if "
+                "the encoders are known to agree."
             )
 
 

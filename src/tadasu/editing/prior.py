@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tadasu import files
-from tadasu.editing.encoder import Encoder
+from tadasu.editing.encoder import Encoder, same_encoder
 from tadasu.editing.models import PRIORS
 from tadasu.errors import BadFile, BadInput, shown
 
@@ -105,10 +105,10 @@ class Prior:
         Raises:
             BadInput: naming both encoders.
         """
-        if self.fingerprint != fingerprint:
+        if not same_encoder(self.fingerprint, fingerprint):
             raise BadInput(
-                f"This prior was measured on text encoder {shown(self.fingerprint)}, the model "
-                f"has {shown(fingerprint)}. Measure it again: tadasu edit prior CAPTIONS."
+                f"This prior was measured on text encoder {shown(self.fingerprint, 20)}, the model "
+                f"has {shown(fingerprint, 20)}. Measure it again: tadasu edit prior CAPTIONS."
             )
 
     def save(self, path: str | Path) -> None:

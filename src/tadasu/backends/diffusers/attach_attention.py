@@ -64,7 +64,7 @@ def _steered(
     """One layer's forward; outputs are combined before the layer's output projection."""
 
     def forward(
-        hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **settings: Any
+        hidden_states: Tensor, encoder_hidden_states: Any = None, **settings: Any
     ) -> Tensor:
         if encoder_hidden_states is None:
             return original(hidden_states, **settings)
@@ -73,7 +73,7 @@ def _steered(
             lambda module, given: caught.append(given[0])
         )
         try:
-            own = contexts.to(encoder_hidden_states)
+            own = _conditioned(encoder_hidden_states, contexts, images)
             original(hidden_states[images], encoder_hidden_states=own, **settings)
         finally:
             watch.remove()
@@ -90,6 +90,14 @@ def _steered(
             change.remove()
 
     return forward
+
+
+def _conditioned(given: Any, contexts: Tensor, images: list[int]) -> Any:
+    """What a layer attends to, with other texts; IP-Adapters' pictures beside them stay."""
+    if isinstance(given, Tensor):
+        return contexts.to(given)
+    text, pictures = given
+    return contexts.to(text), [picture[images] for picture in pictures]
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from tadasu.backends.diffusers.families import family_of
 from tadasu.backends.diffusers.families_text import Conditioning
 from tadasu.backends.diffusers.load import system_hash
 from tadasu.backends.diffusers.noise import is_flow
+from tadasu.backends.diffusers.parts import ENCODERS
 from tadasu.errors import BadInput
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ Weights = Mapping[str, Tensor]
 #: Edge in pixels up to which plain attention is quicker than the fused kernel on a CPU.
 SMALL = 64
 KNOWN = ("Stable Diffusion", "Stable Diffusion XL", "Stable Diffusion 3")
-ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 class PipelineDenoiser:

@@ -95,7 +95,8 @@ class Encoded:
         if text not in sums:
             states = self._conditioning(text)[self._family.context][0].float()
             if self.stepwise:
-                last = len(self._pipe.tokenizer(text).input_ids) - 1
+                tokenizer = _parts(self._pipe, "tokenizer")[0]  # SDXL's refiner has the second only
+                last = len(tokenizer(text).input_ids) - 1
                 sums[text] = states[min(last, len(states) - 1)].clone()
             else:
                 sums[text] = states.mean(0)

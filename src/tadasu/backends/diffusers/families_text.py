@@ -16,6 +16,42 @@ from tadasu.errors import BadInput, UnknownName, shown
 Conditioning = Mapping[str, Tensor]
 Call = Mapping[str, Any]
 
+
+class PerEncoder(str):
+    """A text for the first encoder that has other texts for the encoders after it.
+
+    Args:
+        texts: one per encoder, the first one's first.
+    """
+
+    __slots__ = ("texts",)
+    texts: tuple[str, ...]
+
+    def __new__(cls, *texts: str) -> PerEncoder:
+        """As a string it is the first encoder's text."""
+        made = super().__new__(cls, texts[0])
+        made.texts = texts
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every encoder's text."""
+        return isinstance(other, PerEncoder) and self.texts == other.texts
+
+    def __ne__(self, other: object) -> bool:
+        """Different in some encoder's text."""
+        return not self == other
+
+    def __hash__(self) -> int:
+        """Of all texts."""
+        return hash(self.texts)
+
+
+def for_encoder(text: str, number: int) -> str:
+    """What the encoder of a number, from 1 on, reads of a text."""
+    texts = text.texts if isinstance(text, PerEncoder) else (text,)
+    return str(texts[min(number, len(texts)) - 1])
+
+
 #: Arguments of a pipeline's call that change how a text is encoded.
 ENCODING = (
     "clip_skip",
@@ -68,25 +104,28 @@ def stable_diffusion(pipe: Any, text: str, call: Call) -> Conditioning:
 
 def stable_diffusion_xl(pipe: Any, text: str, call: Call) -> Conditioning:
     """SDXL: the contexts of two CLIPs side by side and a pooled one."""
-    fits(pipe.tokenizer, text)
-    fits(pipe.tokenizer_2, text)
-    context, _, pooled, _ = pipe.encode_prompt(text, **options(pipe, call))
+    first, second = (for_encoder(text, number) for number in (1, 2))
+    fits(pipe.tokenizer, first)
+    fits(pipe.tokenizer_2, second)
+    context, _, pooled, _ = pipe.encode_prompt(first, second, **options(pipe, call))
     return {"encoder_hidden_states": context, "added_cond_kwargs.text_embeds": pooled}
 
 
 def stable_diffusion_3(pipe: Any, text: str, call: Call) -> Conditioning:
     """SD3: two CLIPs, T5 where it is loaded, and a pooled context."""
-    fits(pipe.tokenizer, text)
-    fits(pipe.tokenizer_2, text)
-    context, _, pooled, _ = pipe.encode_prompt(text, None, None, **options(pipe, call))
+    first, second, third = (for_encoder(text, number) for number in (1, 2, 3))
+    fits(pipe.tokenizer, first)
+    fits(pipe.tokenizer_2, second)
+    context, _, pooled, _ = pipe.encode_prompt(first, second, third, **options(pipe, call))
     return {"encoder_hidden_states": context, "pooled_projections": pooled}
 
 
 def flux(pipe: Any, text: str, call: Call) -> Conditioning:
     """FLUX.1: a T5 context and CLIP's pooled one."""
-    fits(pipe.tokenizer, text)
-    fits(pipe.tokenizer_2, text, call.get("max_sequence_length"))
-    context, pooled, _ = pipe.encode_prompt(text, **options(pipe, call))
+    first, second = (for_encoder(text, number) for number in (1, 2))
+    fits(pipe.tokenizer, first)
+    fits(pipe.tokenizer_2, second, call.get("max_sequence_length"))
+    context, pooled, _ = pipe.encode_prompt(first, second, **options(pipe, call))
     return {"encoder_hidden_states": context, "pooled_projections": pooled}
 
 

@@ -154,6 +154,8 @@ def system_hash(pipe: Any) -> str:
     Two pipelines have the same id exactly when their classes, configurations and weights are
     equal, wherever they lie. Cost: one pass over the weights, about a second per gigabyte.
     """
+    from tadasu.backends.diffusers.weights import tensors
+
     digest = hashlib.sha256(type(pipe).__name__.encode())
     for name, part in sorted(pipe.components.items()):
         digest.update(f"|{name}:{type(part).__name__}".encode())
@@ -161,7 +163,7 @@ def system_hash(pipe: Any) -> str:
         if config is not None:
             digest.update(_plain(config).encode())
         if hasattr(part, "state_dict"):
-            for key, tensor in sorted(part.state_dict().items()):
+            for key, tensor in tensors(part):
                 digest.update(f"|{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
                 digest.update(_bytes(tensor))
         elif hasattr(part, "get_vocab"):

@@ -13,7 +13,7 @@ from torch import Tensor
 from tadasu.backends.diffusers.attach_context import Rewritten, rewrite
 from tadasu.backends.diffusers.encoded import Encoded
 from tadasu.backends.diffusers.families import Family
-from tadasu.backends.diffusers.families_text import Conditioning
+from tadasu.backends.diffusers.families_text import Conditioning, PerEncoder
 from tadasu.backends.diffusers.plan import Layer, Record, texts_of
 from tadasu.errors import BadInput
 from tadasu.guidance.safree import Safree
@@ -141,16 +141,23 @@ def _joined(layer: Layer, call: Mapping[str, Any], prompt: int, items: Texts) ->
 
 
 def _after_own_negative(call: Mapping[str, Any], prompt: int, text: str) -> str:
-    """The user's own negative prompt followed by the concepts."""
+    """The user's own negative prompt followed by the concepts, for each encoder its own."""
     if call.get("negative_prompt_embeds") is not None:
         raise BadInput(
             "This rule replaces the unconditional text, but the call brings its own "
             "negative_prompt_embeds. Give negative_prompt as text, or use another rule."
         )
-    own = call.get("negative_prompt")
-    if isinstance(own, list | tuple):
-        own = own[prompt] if len(own) > 1 else own[0]
-    return ", ".join(part for part in (own, text) if part)
+    names = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")
+    given = [_own_text(call.get(name), prompt) for name in names]
+    texts = [", ".join(part for part in (own or given[0], text) if part) for own in given]
+    return PerEncoder(*texts) if any(given[1:]) else texts[0]
+
+
+def _own_text(given: Any, prompt: int) -> str | None:
+    """One prompt's text among those of a call."""
+    if isinstance(given, list | tuple):
+        return str(given[prompt] if len(given) > 1 else given[0])
+    return None if given is None else str(given)
 
 
 def narrow(active: Active, found: Tensor) -> Tensor:

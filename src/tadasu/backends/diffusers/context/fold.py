@@ -23,6 +23,7 @@ from tadasu.backends.diffusers.context import layer
 from tadasu.backends.diffusers.context.ports import Port, denoiser_of, ports
 from tadasu.backends.diffusers.parts import parts_of
 from tadasu.backends.diffusers.turn import claimed
+from tadasu.backends.diffusers.weights import on_disk
 from tadasu.editing.context_map import ContextMap, Folder
 from tadasu.editing.layer_map import LayerMap
 from tadasu.errors import BadInput, shown
@@ -191,17 +192,14 @@ def _places(pipe: Any, edits: Mapping[str, Maps]) -> list[_Place]:
                 found[path] = _Place(
                     path=path, site=site, width=port.width, layer=fused, parts=parts
                 )
+    files = on_disk(denoiser_of(pipe))
     for each in found.values():
-        _refuse_elsewhere(each)
+        _refuse_elsewhere(each, id(each.layer.weight) in files)
     return list(found.values())
 
 
-def _refuse_elsewhere(place: _Place) -> None:
-    registry = getattr(place.layer, "_diffusers_hook", None)
-    hooks = getattr(registry, "hooks", {}).values()
-    groups = (getattr(hook, "group", None) for hook in hooks)
-    on_disk = any(getattr(group, "offload_to_disk_path", None) for group in groups)
-    if place.weight.device.type == "meta" or on_disk:
+def _refuse_elsewhere(place: _Place, on_disk: bool) -> None:
+    if on_disk or place.weight.device.type == "meta":
         raise BadInput(
             f"The weight of {place.path} is not in memory (sequential or disk offloading), so an "
             "edit cannot be written into it or taken out. Fold and unfold without that "
@@ -219,8 +217,8 @@ def _carried(pipe: Any, state: _Folded, edits: Mapping[str, Maps]) -> list[str |
     along = whole = 0.0
     folders: dict[Any, Folder] = {}
     for place in _places(pipe, edits):
-        parts = [state.originals.get(path) for path in place.parts]
-        if place.path not in state.originals and parts and all(part is not None for part in parts):
+        parts = [state.originals[path] for path in place.parts if path in state.originals]
+        if place.path not in state.originals and len(parts) == 2:
             state.originals[place.path] = torch.cat(parts)  # fused after the first fold
         original = state.originals.get(place.path)
         now = place.weight

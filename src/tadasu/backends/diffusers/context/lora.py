@@ -60,7 +60,7 @@ def export(pipe: Any, maps: Maps, path: str | Path, layout: str = "diffusers") -
 
 def factors(edit: ContextMap, port: Port) -> tuple[Tensor, Tensor]:
     """``down`` (rank, inputs) and ``up`` (outputs, rank) of one layer."""
-    weight = port.weight.detach().to("cpu", torch.float64)
+    weight = port.values.to("cpu", torch.float64)
     small = edit.compressed()
     up = weight[:, : port.width] @ small.A
     down = torch.zeros(small.rank, weight.shape[1], dtype=torch.float64)

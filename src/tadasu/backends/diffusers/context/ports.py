@@ -14,8 +14,9 @@ The joint-attention models read the text through one biased layer. A map acts on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tadasu.backends.diffusers.parts import unwrapped
+from tadasu.backends.diffusers.weights import on_disk, value
 from tadasu.errors import BadInput
 
 Part = Literal["k", "v", "embedder", "pooled"]
@@ -37,12 +39,23 @@ class Port:
         layer: the layer itself; a LoRA wrapper counts as its layer.
         part: what the layer computes.
         width: how many of the layer's inputs, from the first on, are the site's.
+        root: the denoiser.
     """
 
     path: str
     layer: nn.Module
     part: Part
     width: int
+    root: nn.Module
+
+    @property
+    def values(self) -> Tensor:
+        """The plain weight's values, wherever offloading keeps them; to read, not to write.
+
+        Raises:
+            BadInput: as for ``weight``, or the values cannot be found.
+        """
+        return value(self.layer, "weight", self.weight, on_disk(self.root))
 
     @property
     def weight(self) -> Tensor:
@@ -81,17 +94,23 @@ def ports(pipe: Any) -> Mapping[str, tuple[Port, ...]]:
     Raises:
         BadInput: when no such layer is found; an edit that changes nothing is an error.
     """
-    modules = dict(denoiser_of(pipe).named_modules())
-    context = [_attention(name, layer) for name, layer in modules.items() if _reads_text(name)]
+    denoiser = denoiser_of(pipe)
+    modules = dict(denoiser.named_modules())
+    made = partial(_port, denoiser)
+    context = [
+        made(name, layer, "k" if name.endswith("k") else "v")
+        for name, layer in modules.items()
+        if _reads_text(name)
+    ]
     if "context_embedder" in modules:
-        context.append(_port("context_embedder", modules["context_embedder"], "embedder"))
+        context.append(made("context_embedder", modules["context_embedder"], "embedder"))
     if not context:
         raise BadInput(
             f"No cross-attention or context embedder was found in {type(pipe).__name__}; "
             "this family cannot be edited."
         )
     found = {"context": tuple(context)}
-    pooled = _pooled(pipe, modules)
+    pooled = _pooled(pipe, modules, made)
     return found | ({"pooled": (pooled,)} if pooled else {})
 
 
@@ -104,7 +123,7 @@ def gram(some: tuple[Port, ...]) -> Float[Tensor, "width width"]:
     width = some[0].width
     total = torch.zeros(width, width, dtype=torch.float64)
     for port in some:
-        weight = port.weight.detach()[:, :width].cpu()
+        weight = port.values[:, :width].cpu()
         exact = weight.to(torch.promote_types(weight.dtype, torch.float32))
         total += exact.T @ exact
     return total
@@ -114,20 +133,19 @@ def _reads_text(name: str) -> bool:
     return "attn2" in name.split(".") and name.endswith(("attn2.to_k", "attn2.to_v"))
 
 
-def _attention(name: str, layer: nn.Module) -> Port:
-    return _port(name, layer, "k" if name.endswith("k") else "v")
+def _port(
+    root: nn.Module, name: str, layer: nn.Module, part: Part, width: int | None = None
+) -> Port:
+    inputs = width or int(layer.in_features)  # type: ignore[arg-type]
+    return Port(path=name, layer=layer, part=part, width=inputs, root=root)
 
 
-def _port(name: str, layer: nn.Module, part: Part, width: int | None = None) -> Port:
-    return Port(path=name, layer=layer, part=part, width=width or int(layer.in_features))  # type: ignore[arg-type]
-
-
-def _pooled(pipe: Any, modules: Mapping[str, nn.Module]) -> Port | None:
+def _pooled(pipe: Any, modules: Mapping[str, nn.Module], made: Callable[..., Port]) -> Port | None:
     if (layer := modules.get("time_text_embed.text_embedder.linear_1")) is not None:
-        return _port("time_text_embed.text_embedder.linear_1", layer, "pooled")
+        return made("time_text_embed.text_embedder.linear_1", layer, "pooled")
     layer = modules.get("add_embedding.linear_1")
     second = getattr(pipe, "text_encoder_2", None)
     if layer is None or second is None:
         return None
     # SDXL appends the embedded sizes and crops to the pooled text; only the text's columns are it.
-    return _port("add_embedding.linear_1", layer, "pooled", int(second.config.projection_dim))
+    return made("add_embedding.linear_1", layer, "pooled", int(second.config.projection_dim))

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from tadasu.backends.diffusers.context.layer import SITE, layers_of, own
-from tadasu.editing.encoder import POOLED, Encoded
+from tadasu.backends.diffusers.parts import ENCODERS, unwrapped
+from tadasu.backends.diffusers.weights import tensors
+from tadasu.editing.encoder import POOLED, Encoded, sketch
 from tadasu.editing.tokens import Span, span
 from tadasu.errors import BadInput
 
-ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 SAMPLED = 4096
 
@@ -139,33 +140,42 @@ class HiddenEncoder:
 
 
 def fingerprint(pipe: Any) -> str:
-    """Content hash of all text encoders and tokenizers of a pipeline.
+    """What all text encoders and tokenizers of a pipeline are: ``sha256:HASH/STRUCTURE/SKETCH``.
 
-    Hashes every parameter's name and shape, up to 4,096 evenly spaced values of it rounded to half
-    precision (so that a half-precision copy of an encoder is the same encoder), and every
-    tokenizer's vocabulary. Layers that an edit added to this object are not counted.
+    Reads every parameter's name and shape, up to 4,096 evenly spaced values of it, and every
+    tokenizer's vocabulary, wherever offloading keeps the values. Layers that an edit added to this
+    object are not counted. Compare with `tadasu.editing.encoder.same_encoder`.
+
+    Raises:
+        BadInput: values of a weight cannot be found.
     """
-    digest = hashlib.sha256()
+    whole, structure = hashlib.sha256(), hashlib.sha256()
+    samples = []
     for name in ENCODERS:
         encoder = getattr(pipe, name, None)
         if isinstance(encoder, nn.Module):
-            _add_parameters(digest, name, encoder)
+            encoder = unwrapped(encoder)
+            for key, value in tensors(encoder):
+                if not own(key, encoder):
+                    label = f"{name}.{key}:{tuple(value.shape)}".encode()
+                    samples.append(_add(whole, label, value))
+                    structure.update(label)
     for name in TOKENIZERS:
         tokenizer = getattr(pipe, name, None)
         if tokenizer is not None:
             words = json.dumps(tokenizer.get_vocab(), sort_keys=True)
-            digest.update(f"{name}:{words}".encode())
-    return f"sha256:{digest.hexdigest()}"
+            for digest in (whole, structure):
+                digest.update(f"{name}:{words}".encode())
+    return f"sha256:{whole.hexdigest()}/{structure.hexdigest()[:16]}/{sketch(samples)}"
 
 
-def _add_parameters(digest: Any, name: str, encoder: nn.Module) -> None:
-    for key, value in sorted(encoder.state_dict().items()):
-        if own(key, encoder):
-            continue
-        flat = value.detach().reshape(-1)
-        some = flat[:: max(1, flat.numel() // SAMPLED)].to("cpu", torch.float16)
-        digest.update(f"{name}.{key}:{tuple(value.shape)}".encode())
-        digest.update(some.contiguous().view(torch.uint8).numpy().tobytes())
+def _add(digest: Any, label: bytes, value: Tensor) -> Tensor:
+    """Some values of a parameter, which are hashed in half precision."""
+    flat = value.detach().reshape(-1)
+    some = flat[:: max(1, flat.numel() // SAMPLED)].cpu()
+    digest.update(label)
+    digest.update(some.to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes())
+    return some
 
 
 def _family(pipe: Any) -> str:
