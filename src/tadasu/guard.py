@@ -264,7 +264,7 @@ class Guard:
 
     def _sample(self, batch: list[_Wanted]) -> list[Drawn]:
         """Pictures of a batch under guidance."""
-        from tadasu.backends.diffusers.attach import attach
+        from tadasu.backends.diffusers.attach import attach, moved
         from tadasu.backends.diffusers.sample import drawn
 
         with ExitStack() as stack:
@@ -282,9 +282,12 @@ class Guard:
             texts = [wanted.prompt for wanted in batch]
             seeds = [wanted.seed for wanted in batch]
             pictures = drawn(self.pipe, texts, seeds, self.sampler.arguments())
+            edits = moved(self.pipe)
         for place, wanted in enumerate(batch):
-            rules = [_ran(each, place) for each in attached]
+            rules = [ran(each, place) for each in attached]
             wanted.guidance = {"rules": [rule for rule in rules if rule]} if rules else {}
+            if edits is not None:
+                wanted.guidance["edits"] = edits.of(place)
         return pictures
 
     def _judge(self, pictures: list[Drawn]) -> list[_Outcome]:
@@ -437,7 +440,7 @@ def _matters(wanted: _Wanted, concepts: tuple[Concept, ...]) -> list[Concept]:
     return sorted(concepts, key=lambda concept: concept.id not in wanted.concepts)
 
 
-def _ran(attached: Attached, place: int) -> dict[str, Json]:
+def ran(attached: Attached, place: int) -> dict[str, Json]:
     """What one rule did for one picture of the batch, from the record of what ran."""
     record = attached.record
     if record is None:
@@ -449,6 +452,8 @@ def _ran(attached: Attached, place: int) -> dict[str, Json]:
         "strengths": list(record.strengths[place]),
         "guidance_scale": record.guidance_scale,
         "rows": list(record.rows),
+        "steps": record.steps,
+        "acted": record.acted[place],
     }
 
 

@@ -137,7 +137,9 @@ class Generation:
         decision: what happened.
         reasons: why, in words a user may read; empty for a release without remarks.
         attempts: how many pictures were made; 0 when the prompt was stopped.
-        guidance: name and parameters of the rule that ran; empty without one.
+        guidance: ``rules``: each rule that ran, with its parameters, the steps that were made and
+            those on which it acted on this picture; ``edits``: where edits acted at run time, and
+            how far they moved this picture's text. Empty without either.
         screen: what the prompt screen found, as its record.
         case: outcomes of this picture that wait for a person, as the policy says.
         seconds: wall time of the work on this picture.

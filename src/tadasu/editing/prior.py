@@ -107,8 +107,8 @@ class Prior:
         """
         if not same_encoder(self.fingerprint, fingerprint):
             raise BadInput(
-                f"This prior was measured on text encoder {shown(self.fingerprint, 20)}, the model "
-                f"has {shown(fingerprint, 20)}. Measure it again: tadasu edit prior CAPTIONS."
+                f"This prior was measured on text encoder {shown(self.fingerprint, 30)}, the model "
+                f"has {shown(fingerprint, 30)}. Measure it again: tadasu edit prior CAPTIONS."
             )
 
     def save(self, path: str | Path) -> None:

@@ -16,7 +16,7 @@ from tadasu.errors import BadInput, RunFailed
 from tadasu.evaluation import memory
 from tadasu.evaluation.suites.suite import digest
 from tadasu.evaluation.target import Answer, Outcome, Request
-from tadasu.guard import Guard, Sampler
+from tadasu.guard import Guard, Sampler, ran
 from tadasu.records import Decision, Generation, Json
 from tadasu.screen import check_prompt
 
@@ -56,6 +56,7 @@ class System:
     scheduler: Mapping[str, Json] = field(default_factory=dict)
     sampler: Sampler = field(default_factory=Sampler)
     guard: Guard | None = None
+    _attached: list[Any] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse parts that contradict each other, and give the system a name."""
@@ -134,18 +135,21 @@ class System:
         Raises:
             BadInput: a part does not fit the pipeline; nothing stays attached.
         """
-        from tadasu.backends.diffusers.attach import attach
+        from tadasu.backends.diffusers.attach import attach, owned
         from tadasu.backends.diffusers.settings import adapted, scheduled
 
         with ExitStack() as stack:
+            stack.enter_context(owned(self.pipe))  # scheduler and adapters are the pipeline's
             stack.enter_context(scheduled(self.pipe, self.scheduler))
             stack.enter_context(adapted(self.pipe, self.adapters))
             for edit in self.edits:
                 stack.enter_context(edit.applied(self.pipe))
             if self._rule is not None:
-                stack.enter_context(
+                attached = stack.enter_context(
                     attach(self.pipe, self._rule, self.concepts, strength=self.strength)
                 )
+                self._attached.append(attached)
+                stack.callback(self._attached.remove, attached)
             yield
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
@@ -174,18 +178,27 @@ class System:
         return requests[0].guidance_scale if own is None else own
 
     def _sampled(self, requests: Sequence[Request]) -> list[Answer]:
+        from tadasu.backends.diffusers.attach import moved
         from tadasu.backends.diffusers.sample import CHECKER, drawn
 
         arguments = self.sampler.arguments()
         if (scale := self._scale(requests)) is not None:
             arguments["guidance_scale"] = scale
         texts, seeds = [each.text for each in requests], [each.seed for each in requests]
-        return [
-            Answer(outcome=Outcome.BLOCKED, reason=CHECKER, stage="output")
-            if picture.flagged
-            else Answer(outcome=Outcome.IMAGE, image=picture.image)
-            for picture in drawn(self.pipe, texts, seeds, arguments)
-        ]
+        pictures, answers = drawn(self.pipe, texts, seeds, arguments), []
+        edits = moved(self.pipe)
+        for place, picture in enumerate(pictures):
+            details: dict[str, Json] = {}
+            if self._attached:
+                details["rules"] = [ran(each, place) for each in self._attached]
+            if edits is not None:
+                details["edits"] = edits.of(place)
+            answers.append(
+                Answer(outcome=Outcome.BLOCKED, reason=CHECKER, stage="output", details=details)
+                if picture.flagged
+                else Answer(outcome=Outcome.IMAGE, image=picture.image, details=details)
+            )
+        return answers
 
     def _guarded(self, requests: Sequence[Request]) -> list[Answer]:
         assert self.guard is not None

@@ -42,7 +42,7 @@ from tadasu.backends.diffusers.parts import (
 )
 from tadasu.backends.diffusers.plan import Layer, Record
 from tadasu.backends.diffusers.run import Run
-from tadasu.backends.diffusers.turn import claimed
+from tadasu.backends.diffusers.turn import claimed, owns
 from tadasu.errors import BadInput, shown
 from tadasu.guidance.registry import parse
 from tadasu.guidance.rule import Rule
@@ -310,5 +310,16 @@ def running(pipe: Any, call: dict[str, Any], *, rules: bool = True) -> Iterator[
 
 def acting(pipe: Any) -> tuple[Maps, ...]:
     """The maps of the edits that act on a pipeline now at run time, the outermost first."""
+    return tuple(each.maps for each in _edits_of(pipe))
+
+
+def moved(pipe: Any) -> Moves | None:
+    """What the edits that act on a pipeline now did in its latest call; None without any."""
+    edits = _edits_of(pipe)
+    return edits[-1].record if edits else None
+
+
+def _edits_of(pipe: Any) -> tuple[Acting, ...]:
+    """Edits of this thread's or task's blocks; another's do not act on its pictures."""
     attachment = _attachment_of(pipe)
-    return tuple(each.maps for each in attachment.edits) if attachment else ()
+    return attachment.edits if attachment and owns(pipe) else ()

@@ -38,6 +38,16 @@ def denoiser_of(pipe: Any) -> Any:
     raise BadInput(f"{type(pipe).__name__} has neither a U-Net nor a transformer.")
 
 
+def caches_of(module: Any) -> list[Any]:
+    """Registries of diffusers' hooks that keep something from one call of a module to the next."""
+    registries = (getattr(part, "_diffusers_hook", None) for part in unwrapped(module).modules())
+    return [
+        registry
+        for registry in registries
+        if any(hook._is_stateful for hook in getattr(registry, "hooks", {}).values())
+    ]
+
+
 def parts_of(pipe: Any) -> list[Any]:
     """What a run of a pipeline needs for itself: what it changes, and what acts on its text."""
     names = ("scheduler", "unet", "transformer", *ENCODERS)
@@ -71,21 +81,30 @@ def _signature(cls: Any) -> inspect.Signature:
 
 
 def called_with(cls: type, args: Any, kwargs: Any) -> dict[str, Any]:
-    """The arguments of a pipeline's call by name; a subclass may pass on ``*args, **kwargs``."""
-    known = _call_signature(cls)
-    bound = known.bind(None, *args, **kwargs)
-    bound.apply_defaults()
-    return dict(bound.arguments)
+    """The arguments of a pipeline's call by name, with the defaults of its class and bases.
+
+    A subclass may pass on ``*args, **kwargs``; positions then mean what they mean to its base.
+    """
+    signatures = _call_signatures(cls)
+    named = [each for each in signatures if not _of_kind(each, inspect.Parameter.VAR_POSITIONAL)]
+    bound = (named or signatures)[0].bind(None, *args, **kwargs)
+    arguments = dict(bound.arguments)
+    for name in _of_kind(bound.signature, inspect.Parameter.VAR_KEYWORD):
+        arguments |= arguments.pop(name, {})
+    defaults = {
+        name: parameter.default
+        for each in reversed(signatures)
+        for name, parameter in each.parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    return defaults | arguments
+
+
+def _of_kind(signature: inspect.Signature, kind: Any) -> list[str]:
+    return [name for name, each in signature.parameters.items() if each.kind is kind]
 
 
 @functools.cache
-def _call_signature(cls: type) -> inspect.Signature:
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+def _call_signatures(cls: type) -> list[inspect.Signature]:
     calls = [vars(each)["__call__"] for each in cls.__mro__ if "__call__" in vars(each)]
-    found = [inspect.signature(call) for call in calls]
-    named = (
-        each
-        for each in found
-        if not any(parameter.kind in open_ended for parameter in each.parameters.values())
-    )
-    return next(named, found[0])
+    return [inspect.signature(call) for call in calls if inspect.isfunction(call)]

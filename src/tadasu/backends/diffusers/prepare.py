@@ -21,6 +21,10 @@ from tadasu.guidance.safree import Safree
 Texts = tuple[tuple[str, float], ...]
 
 
+#: Arguments of a pipeline's call that say how many pictures it makes.
+PROMPTS = ("prompt", "class_labels", "prompt_embeds")
+
+
 @dataclass(eq=False, kw_only=True)
 class Active:
     """One rule during one run.
@@ -76,7 +80,7 @@ class Active:
 
 def prompt_count(call: Mapping[str, Any]) -> int:
     """Number of prompts (or class labels) in a call of a pipeline."""
-    for name in ("prompt", "class_labels", "prompt_embeds"):
+    for name in PROMPTS:
         value = call.get(name)
         if isinstance(value, str):
             return 1

@@ -17,9 +17,10 @@ from tadasu.backends.diffusers.attach_attention import cross_attention, joint_at
 from tadasu.backends.diffusers.context.moved import Mover, Moves
 from tadasu.backends.diffusers.families import family_of
 from tadasu.backends.diffusers.noise import Level, level
-from tadasu.backends.diffusers.parts import Plain, by_name, denoiser_of, unwrapped
+from tadasu.backends.diffusers.parts import Plain, by_name, caches_of, denoiser_of, unwrapped
 from tadasu.backends.diffusers.plan import Layer
 from tadasu.backends.diffusers.prepare import (
+    PROMPTS,
     Active,
     activate,
     likeness,
@@ -89,6 +90,9 @@ class Run:
         self._half: tuple[_Asked, Tensor] | None = None
         self._schedule: tuple[Any, Any] | None = None
         self._place: int | None = None
+        self._caches: list[Any] = []
+        self._images = 0
+        self.moves: Moves | None = None
 
     def begin(self) -> None:
         """Encode the texts of all rules.
@@ -96,10 +100,11 @@ class Run:
         Raises:
             BadInput: the call cannot be steered.
         """
-        if self._layers or self._mover:
-            copies = self._call.get("num_images_per_prompt") or 1
+        copies = self._call.get("num_images_per_prompt") or 1
+        if self._layers or any(self._call.get(name) is not None for name in PROMPTS):
             self._images = prompt_count(self._call) * copies
         if self._layers:
+            self._caches = caches_of(self._denoiser)
             self._family = family_of(self._pipe)
             lasting = not self._mover.layers
             self._active = [
@@ -111,9 +116,8 @@ class Run:
         """Write down what ran."""
         for active in self._active:
             active.layer.record = active.record(tuple(self._rows), self._scale, self._index)
-        self.moves: Moves | None = None
         if self._mover:
-            self.moves = self._mover.record(getattr(self, "_images", 0))
+            self.moves = self._mover.record(self._images)
 
     def check(self) -> None:
         """Refuse to hand out pictures of a run in which something did not act on every step.
@@ -150,6 +154,8 @@ class Run:
             self._check_schedule()
             arguments, again = by_name(module, plain, args, kwargs)
             own = len(arguments[self._family.sample]) if self._layers else None
+            for cache in self._caches:  # its rows are other texts' than those of this call
+                cache.reset_stateful_hooks(recurse=False)
 
             def inner(changed: dict[str, Any]) -> Any:
                 return again(self._mover.move(changed, own) if self._mover.chains else changed)

@@ -33,6 +33,8 @@ def drawn(
 ) -> list[Drawn]:
     """One picture for each text, each from its own seed, in one call of the pipeline.
 
+    The pipeline is this thread's or task's alone meanwhile, also where nothing is attached to it.
+
     Args:
         pipe: a diffusers text-to-image pipeline.
         texts: the prompts.
@@ -41,13 +43,16 @@ def drawn(
 
     Raises:
         BadInput: what is attached to the pipeline cannot be used with these arguments.
-        RunFailed: the pipeline broke off, for example without memory; nothing was drawn.
+        RunFailed: the pipeline broke off, for example without memory, something attached did not
+            act on every step, or another thread has the pipeline; nothing was drawn.
     """
     import torch
 
+    from tadasu.backends.diffusers.attach import owned
+
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     try:
-        with torch.no_grad():
+        with owned(pipe), torch.no_grad():
             result = pipe(list(texts), generator=generators, **arguments)
     except TadasuError:
         raise

@@ -61,6 +61,16 @@ class Moves:
     encoded: int
     pictures: tuple[float, ...]
 
+    def of(self, place: int) -> dict[str, Any]:
+        """What was done for one picture, as a record stores it."""
+        shares = self.pictures[place : place + 1]
+        return {
+            "sites": list(self.sites),
+            "calls": self.calls,
+            "encoded": self.encoded,
+            "moved": shares[0] if shares else None,
+        }
+
 
 class Mover:
     """Applies edits to the calls of one run, or of a block outside runs.
