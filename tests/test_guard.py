@@ -189,6 +189,51 @@ def test_predictions_that_are_no_numbers_hold_the_batch(pipe: Any, kids: Policy)
     assert "presence" in done[0].reasons[0]
 
 
+def test_a_rule_that_could_not_act_holds_the_picture(kids: Policy) -> None:
+    """The denoiser is called around the door, as a tool that replaced the pipeline's call might."""
+    pipe = world.pipeline("cpu")
+    call = type(pipe).__call__
+
+    class Around(torch.nn.Module):
+        def __init__(self, unet: Any) -> None:
+            super().__init__()
+            self.unet, self.config = unet, unet.config
+            self.dtype, self.device = unet.dtype, unet.device
+
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            return self.unet.forward(*args, **kwargs)
+
+    class Short(type(pipe)):  # type: ignore[misc]
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            self.__dict__["unet"], unet = Around(self.unet), self.unet
+            try:
+                return call(self, *args, **kwargs)
+            finally:
+                self.__dict__["unet"] = unet
+
+    pipe.__class__ = Short
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.0])], sampler=FAST)
+    (done,) = guard.generate("a cat")
+    assert done.decision is Decision.HOLD
+    assert done.image is None
+    assert "acted on 0 of" in done.reasons[0]
+
+
+def test_the_record_says_what_acted_on_each_picture(pipe: Any, kids: Policy) -> None:
+    edit = editing.erase(pipe, ["pistol"], preserve=["cat"])
+    guard = Guard(
+        pipe, kids, guidance="sld:max", detectors=[Scripted(_ids(kids), [0.0])], sampler=FAST
+    )
+    with edit.applied(pipe):
+        done = list(guard.generate(["a cat", "a dog"], n=1))
+    for each in done:
+        rule = _rule(each)
+        edits: Any = each.guidance["edits"]
+        assert rule["acted"] == rule["steps"] == edits["calls"] == FAST.steps
+        assert edits["sites"] == ["context"]
+        assert edits["moved"] > 0
+
+
 class _Fails:
     """A pipeline that runs out of memory for more than one picture, and breaks on one text."""
 

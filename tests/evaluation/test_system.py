@@ -87,6 +87,44 @@ def test_everything_is_taken_off_again(pipe: Any) -> None:
     assert pixels(run(System(pipe, sampler=FAST))) == before
 
 
+def test_under_model_offloading_every_row_is_steered(pipe: Any) -> None:
+    steered = System(pipe, sampler=FAST, guidance="sld:max", concepts=("a cat",))
+    asked = [Request(text=text, seed=3) for text in ("a cat", "a dog", "a red apple")]
+    wanted = pixels(run(steered, asked))
+    offloaded = world.pipeline("cpu")
+    offloaded.enable_model_cpu_offload(device="cpu")
+    same = dataclasses.replace(steered, pipe=offloaded)
+    with same.opened():
+        answers = [answer for each in asked for answer in same.generate([each])]
+    plain = pixels(run(System(pipe, sampler=FAST), asked))
+    assert pixels(answers)[0] != plain[0]
+    for one, other in zip(pixels(answers), wanted, strict=True):
+        first, second = (np.frombuffer(each, np.uint8).astype(int) for each in (one, other))
+        assert abs(first - second).max() <= 2  # one row and three rows in one forward
+    for answer in answers:
+        (rule,) = answer.details["rules"]
+        assert rule["acted"] == rule["steps"] == FAST.steps
+
+
+def test_a_rule_that_could_not_act_is_the_rows_own_failure(pipe: Any) -> None:
+    system = System(pipe, sampler=FAST, guidance="sld:max", concepts=("a cat",))
+    callback = pipe.scheduler.step
+
+    def sets_anew(*args: Any, **kwargs: Any) -> Any:
+        made = callback(*args, **kwargs)
+        pipe.scheduler.set_timesteps(2)
+        return made
+
+    pipe.scheduler.step = sets_anew
+    try:
+        (answer,) = run(system)
+    finally:
+        del pipe.scheduler.step
+    assert answer.outcome is Outcome.ERROR
+    assert answer.image is None
+    assert "scheduler" in answer.reason
+
+
 def test_a_suites_scale_is_used_unless_the_sampler_has_one(pipe: Any) -> None:
     asked = [dataclasses.replace(CAT[0], guidance_scale=2.0)]
     fixed = dataclasses.replace(FAST, guidance_scale=9.0)

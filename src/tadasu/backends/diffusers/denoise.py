@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tadasu.backends.diffusers.attach import acting
 from tadasu.backends.diffusers.families import family_of
 from tadasu.backends.diffusers.families_text import Conditioning
 from tadasu.backends.diffusers.load import system_hash
@@ -136,8 +137,14 @@ class PipelineDenoiser:
             (noised latents, timesteps, number of the text of each row) to predictions, float32.
 
         Raises:
-            BadInput: a weight that the pipeline does not have, or of another shape.
+            BadInput: a weight that the pipeline does not have, or of another shape; or an edit acts
+                on the pipeline at run time, which predictions of stored texts would not show.
         """
+        if acting(self.pipe):
+            raise BadInput(
+                "An edit acts on this pipeline at run time, so an audit would not see the model "
+                "that draws. Audit outside the block, or fold the edit first."
+            )
         with ExitStack() as stack, torch.no_grad():
             for name in (*ENCODERS, self.family.denoiser):
                 part: Any = getattr(self.pipe, name, None)
