@@ -140,7 +140,7 @@ def test_weights_that_lie_elsewhere_are_read_but_not_written(
 
 def test_a_layer_that_computes_with_other_weights_is_refused(sd: Any) -> None:
     before = _weights(sd)
-    layer = ports(sd)["context"][0].layer
+    layer: Any = ports(sd)["context"][0].layer
     kept = layer.weight.detach().clone()
     layer.forward = lambda row: torch.nn.functional.linear(row, kept)
     with pytest.raises(BadInput, match="computes with other weights"):
