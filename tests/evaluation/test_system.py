@@ -88,7 +88,7 @@ def test_everything_is_taken_off_again(pipe: Any) -> None:
 
 
 def test_under_model_offloading_every_row_is_steered(pipe: Any) -> None:
-    steered = System(pipe, sampler=FAST, guidance="sld:max", concepts=("a cat",))
+    steered = System(pipe, sampler=FAST, guidance="sld:max", concepts=("a pistol",))
     wanted = pixels(run(steered))
     offloaded = world.pipeline("cpu")
     offloaded.enable_model_cpu_offload(device="cpu")
