@@ -97,9 +97,10 @@ def _read(file: TensorFile, base: Base | None, limits: Limits) -> Adapter:
         updates={},
         metadata=metadata.parse(file.metadata),
     )
+    config = configuration(file.plain.path, file.metadata, limits)
+    blank = replace(blank, doubts=config.doubts())
     modules, rest = formats.grouped(file.stored)
     if modules:
-        config = configuration(file.plain.path, file.metadata, limits)
         style = style_of(base, modules, lambda raw: _sizes(modules[raw], file))
         source = _Source(file=file, base=base, limits=limits, config=config, style=style)
         return _adapter(blank, source, modules, rest)
@@ -186,7 +187,6 @@ def _adapter(
     loaded = sum(place.length for place in file.stored.values())
     if loaded > limits.loaded:
         raise BadFile(f"Its tensors have {loaded:,} bytes; at most {limits.loaded:,} are loaded.")
-    doubts = source.config.doubts()
     vectors, packed = embedding.bundled(file)
     whole, rest = _whole_modules(modules, [key for key in rest if key not in packed])
     known, unknown = _known({**modules, **whole}, source)
@@ -204,7 +204,6 @@ def _adapter(
         finished,
         embeddings=vectors,
         coverage=coverage,
-        doubts=doubts,
         other=other,
         conflict=conflict,
     )

@@ -91,6 +91,10 @@ def build(group: Group) -> dict[str, Update]:
     count, shape = magnitude.numel(), inner.shape
     by_input = role == "magnitude" and magnitude.ndim > 1 and magnitude.shape[0] == 1 and count > 1
     axis = 1 if by_input else 0
+    if axis and len(shape) == 2 and magnitude.ndim > 2 and count and shape[1] % count == 0:
+        # A convolution whose factors do not show its kernel: the magnitudes tell the inputs.
+        inner = inner.fitted((shape[0], count, shape[1] // count))
+        shape = inner.shape
     if count != shape[axis]:
         raise group.bad(f"has {count} magnitudes for a weight of shape {shape}")
     group.bounded(1.0, magnitude)
