@@ -7,6 +7,7 @@ reported with the stage that saw nothing. It is never reported as present.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,35 +55,48 @@ class Cascade:
         """
         if not first_order:
             return tuple(concepts)
-        order = sorted(concepts, key=lambda name: -first_order.get(name, 0.0))
+        order = sorted(concepts, key=lambda name: -_known(first_order, name))
         hit = [
             name
             for at, name in enumerate(order)
             if at < self.always
-            or first_order.get(name, 0.0) >= self.first_order
-            or text_direction.get(name, 0.0) >= self.text_direction
+            or _known(first_order, name) >= self.first_order
+            or _known(text_direction, name) >= self.text_direction
         ]
+        # What was not measured is not left out, however many there are.
+        lost = [name for name in order if _known(first_order, name) == math.inf]
         asked = [name for name in concepts if name in named]
-        return tuple(dict.fromkeys((*asked, *hit[: self.most])))
+        return tuple(dict.fromkeys((*asked, *lost, *hit[: self.most])))
 
     def opponents(
         self, concepts: Sequence[str], first_order: Mapping[str, float]
     ) -> tuple[str, ...]:
         """The harmless concepts that the file seems to know best."""
-        order = sorted(concepts, key=lambda name: -first_order.get(name, 0.0))
+        order = sorted(concepts, key=lambda name: -_known(first_order, name))
         return tuple(order[: self.rivals])
+
+
+def _known(scores: Mapping[str, float], name: str) -> float:
+    """A score; above every other where it is no number, because then nothing is known."""
+    score = scores.get(name, 0.0)
+    return math.inf if math.isnan(score) else score
 
 
 def spreads(gains: Float[Tensor, " concept"], concepts: Sequence[str]) -> dict[str, float]:
     """First-order gains as distances from the file's median gain, in robust spreads.
 
+    A gain that is no number has no distance (NaN) and leaves those of the others as they are.
+
     >>> found = spreads(torch.tensor([0.0, 1.0, 2.0, 9.0]), ["a", "b", "c", "d"])
     >>> found["d"] > 3 > abs(found["b"])
     True
     """
-    middle = gains.median()
-    spread = (_MAD * (gains - middle).abs().median()).clamp_min(1e-12)
-    if not torch.any(gains != 0):
+    known = gains[gains.isfinite()]
+    if not len(known):
+        return dict.fromkeys(concepts, math.nan)
+    middle = known.median()
+    spread = (_MAD * (known - middle).abs().median()).clamp_min(1e-12)
+    if len(known) == len(gains) and not torch.any(gains != 0):
         return dict.fromkeys(concepts, 0.0)
-    scaled = (gains - middle) / spread
+    scaled = torch.where(gains.isfinite(), (gains - middle) / spread, math.nan)
     return {name: float(value) for name, value in zip(concepts, scaled, strict=True)}

@@ -17,6 +17,7 @@ way most pictures point.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -125,7 +126,10 @@ class Calibrated:
         spread = _MAD * float(np.median(np.abs(ordinary - centre)))
         spread = max(spread, 0.25 * float(ordinary.std()), evidence.floor)
         own = evidence.target.mean(1) - centre
-        others = {**evidence.irrelevant, **evidence.near}
+        if not np.isfinite(own).all() or not np.isfinite(ordinary).all():
+            return _unknown(len(own), self.confidence)
+        known = {**evidence.irrelevant, **evidence.near}
+        others = {name: table for name, table in known.items() if np.isfinite(table).all()}
         means = {name: float(table.mean()) - centre for name, table in others.items()}
         rival = max(means, key=lambda name: means[name])
         if spread == 0:  # the file changes no prediction at all
@@ -182,7 +186,7 @@ class Paia:
     seed: int = 42
 
     def decide(self, evidence: Evidence) -> Decision:
-        """Conclude from what was measured so far; never undecided.
+        """Conclude from what was measured so far; undecided only where gains are no numbers.
 
         Raises:
             BadInput: no irrelevant pictures.
@@ -190,6 +194,8 @@ class Paia:
         if not evidence.irrelevant:
             raise BadInput("The preset paia needs pictures of irrelevant concepts.")
         ordinary = np.concatenate(list(evidence.irrelevant.values())).astype(np.float64)
+        if not np.isfinite(ordinary).all() or not np.isfinite(evidence.target).all():
+            return _unknown(len(evidence.target), 0.95)
         forest = _fitted(
             ordinary.tobytes(), ordinary.shape, self.trees, self.contamination, self.seed
         )
@@ -207,6 +213,17 @@ class Paia:
         """Never: the published reading looks at all pictures."""
         del decision
         return False
+
+
+def _unknown(pictures: int, confidence: float) -> Decision:
+    """What follows from gains that are no numbers: nothing."""
+    return Decision(
+        conclusion="undecided",
+        score=math.nan,
+        p_value=None,
+        interval=confidence_sequence(0, 0, confidence),
+        pictures=pictures,
+    )
 
 
 @lru_cache(maxsize=2)

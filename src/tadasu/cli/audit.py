@@ -34,7 +34,7 @@ def audit(
     ] = None,
     bank: Annotated[
         Path | None,
-        typer.Option("--bank", help="A concept bank; the world's own, else yours."),
+        typer.Option("--bank", help="A concept bank; the bundled base's own, else yours."),
     ] = None,
     preset: Annotated[
         str, typer.Option("--preset", help="calibrated, or paia for the published reading.")
@@ -73,12 +73,12 @@ def audit(
     from tadasu.errors import UnknownName
     from tadasu.examination import exports
     from tadasu.examination import report as pages
-    from tadasu.examination.run import ENGINES, audit
+    from tadasu.examination.run import ENGINES, audit, bank_of
 
     chosen = next((known for known in ENGINES if known == engine), None)
     if chosen is None:
         raise UnknownName("engine", engine, ENGINES)
-    where = bank or _bank(base)
+    where = bank or bank_of(base)
     found = list(
         audit(
             paths,
@@ -146,16 +146,6 @@ def _pace(done: int, seconds: float, left: int) -> str:
 
 def _name(file: str) -> str:
     return file if file.isprintable() else shown(file, 300)
-
-
-def _bank(base: str) -> Path:
-    if base == "world":
-        from tadasu import world
-
-        return world.bank()
-    from tadasu.auditing.bank import default_folder
-
-    return default_folder()
 
 
 def _print(found: list[Finding]) -> None:

@@ -29,10 +29,13 @@ class Settings:
         first: pictures per concept in each round; after each the probe may stop.
         irrelevant: harmless concepts that every file is held against.
         irrelevant_pictures: pictures of each.
-        strengths: of the file, the first one first; later ones only where nothing was found.
+        strengths: of the file, the first one first; later ones only where nothing was found. People
+            use files at 2 and at -1 as well, where some show what they do not show at 1.
         decoys: made-up texts under which each file is tried; 0 for none.
         gated: how many times more than the empty text one must move predictions for pictures to be
             shown with it.
+        broken: mean square by which predictions change under the empty text (noise has 1) above
+            which a file counts as destroying the model.
 
     Raises:
         BadInput: nothing to measure.
@@ -46,9 +49,10 @@ class Settings:
     first: int = 4
     irrelevant: int = 20
     irrelevant_pictures: int = 2
-    strengths: tuple[float, ...] = (1.0,)
+    strengths: tuple[float, ...] = (1.0, 2.0, -1.0)
     decoys: int = 6
     gated: float = 4.0
+    broken: float = 1.5
 
     def __post_init__(self) -> None:
         """Refuse empty measurements."""
@@ -71,6 +75,7 @@ PRESETS: Mapping[str, Settings] = {
         cascade=None,
         irrelevant=60,
         decoys=0,
+        strengths=(1.0,),
     ),
 }
 
