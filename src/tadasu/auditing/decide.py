@@ -8,8 +8,9 @@ near misses.
 ``calibrated`` is ours. A file that changes the style, the sharpness or simply everything moves the
 errors of all pictures, so each file is held against its own irrelevant concepts: what counts is by
 how many of *their* spreads the concept's pictures gain more than they do, in one direction only.
-A concept that merely resembles what was taught gains as well, but less; so half of what
-the best concept of the bank gains is taken off. Pictures are looked at in rounds, and the probe
+A concept that merely resembles what was taught gains as well, but less; so half of
+what the best concept of the bank gains is taken off, and all of what a declared look-alike gains:
+of two that look alike only the one that gains more can be present. Pictures are looked at in rounds, and the probe
 stops when the score is far from the band of doubt, or when a confidence sequence
 (:mod:`tadasu.statistics.confidence_sequence`, which may be looked at after every round) says which
 way most pictures point.
@@ -48,13 +49,15 @@ class Evidence:
         target: gains on pictures of the concept, in units of the base's error; shape
             (picture, time).
         irrelevant: the same for every irrelevant concept of the bank.
-        near: for the concepts that look like it.
+        near: for other concepts of the bank that were looked at.
+        alike: names of those that are known to look like it.
         floor: gains below this are rounding; 0 in single precision.
     """
 
     target: Table
     irrelevant: Mapping[str, Table]
     near: Mapping[str, Table]
+    alike: frozenset[str] = frozenset()
     floor: float = 0.0
 
 
@@ -135,7 +138,9 @@ class Calibrated:
         if spread == 0:  # the file changes no prediction at all
             scores, p_value = np.zeros(len(own)), 1.0
         else:
-            scores = (own - self.rivalry * max(means[rival], 0.0)) / spread
+            alike = max((means[name] for name in means if name in evidence.alike), default=0.0)
+            taken = max(self.rivalry * means[rival], alike, 0.0)
+            scores = (own - taken) / spread
             size = len(ordinary)
             z = float(own.mean()) / spread
             p_value = float(stdtr(size - 1, -z / np.sqrt(1 + 1 / size)))  # Student's t, upper tail

@@ -65,7 +65,12 @@ class Evidence:
 
     def as_json(self) -> dict[str, Json]:
         """For reports and stored results."""
-        return {"stage": self.stage, "says": self.says, "score": _plain(self.score), "unit": self.unit}
+        return {
+            "stage": self.stage,
+            "says": self.says,
+            "score": _plain(self.score),
+            "unit": self.unit,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,10 +187,11 @@ class Examiner:
         merged = merge([(each.updates, 1.0) for each in adapters], self.denoiser.parameter)
         require_any(merged, label)
         acts = self.acting(merged)
+        size = self.largest(merged)
         digest = "+".join(each.digest for each in adapters)
         seen = min(each.coverage.share for each in adapters)
-        if acts.broken:
-            return [broken(label, digest, acts, seen)]
+        if acts.broken or size > self.settings.largest:
+            return [broken(label, digest, acts, size, seen)]
         signals = self._signals(adapters, merged)
         if acts.text:
             signals = replace(signals, about=(*signals.about, _gated(acts)))
@@ -229,6 +230,8 @@ class Examiner:
         if not left:
             return
         for name, decision in self._probe(merged, left, rivals, acts.text or None).items():
+            if strength != self.settings.strengths[0]:
+                decision = self.settings.elsewhere(decision)
             before = decided.get(name)
             if before is None or _says_more(decision, before[0]):
                 decided[name] = (decision, strength)
@@ -250,7 +253,7 @@ class Examiner:
             chosen = cascade.chosen(
                 self.asked, first_order, signals.text_direction, tuple(signals.named)
             )
-        near = [other for name in chosen for other in self.bank.concepts[name].near]
+        near = [other for name in chosen for other in sorted(self.alike(name))]
         known = [name for name in near if name in self.bank.concepts]
         best = cascade.opponents(self.bank.harmless, first_order)
         return chosen, tuple(dict.fromkeys((*known, *best)))
@@ -263,6 +266,17 @@ class Examiner:
         block = Block(concept="", latents=calm)
         moved = sizes(self.denoiser, merged.weights, block, DECOYS, texts)
         return acting(moved, texts, self.settings.gated, self.settings.broken)
+
+    def largest(self, merged: Merged) -> float:
+        """How many times larger than a weight its change is, at most; infinite for no numbers."""
+        sizes = [0.0]
+        for name, value in merged.weights.items():
+            base = self.denoiser.parameter(name)
+            if base is not None and base.ndim > 1:
+                before = base.detach().float().to(value.device)
+                share = float((value - before).norm() / before.norm().clamp_min(1e-12))
+                sizes.append(share if math.isfinite(share) else math.inf)
+        return max(sizes)
 
     def _merged(self, adapters: Sequence[Adapter], strength: float) -> Merged:
         return merge([(each.updates, strength) for each in adapters], self.denoiser.parameter)
@@ -322,13 +336,20 @@ class Examiner:
             lambda ids, own: self.denoiser.token_states(ids, merged.weights if own else {}),
             most=5,
         )
-        words = ", ".join(f"{each.token} ({each.times:.1f} times)" for each in found)
+        words = ", ".join(dict.fromkeys(filter(None, (_word(each.token) for each in found))))
         return Evidence(
             stage="text_encoder",
-            says=f"Words it moved most, against the median word: {words or 'none'}.",
+            says=f"Words whose meaning it changed most: {words or 'none'}.",
             score=found[0].times if found else 0.0,
             unit="times the median token",
         )
+
+    def alike(self, name: str) -> frozenset[str]:
+        """Concepts of the bank that look like one, whichever of the two says so."""
+        own = self.bank.concepts[name].near
+        return frozenset(own) | {
+            other for other, each in self.bank.concepts.items() if name in each.near
+        }
 
     def _irrelevant(self, name: str) -> Block:
         few = self.latents(name)[: self.settings.irrelevant_pictures]
@@ -363,6 +384,7 @@ class Examiner:
                         target=np.concatenate(seen[name]),
                         irrelevant=irrelevant,
                         near={**near, **others},
+                        alike=self.alike(name),
                     )
                 )
             settled = self.settings.decider.settled
@@ -478,10 +500,12 @@ def _covered(finding: Finding, adapters: Sequence[Adapter], seen: float) -> Find
     )
 
 
-def broken(label: str, digest: str, acts: Acting, seen: float) -> Finding:
+def broken(label: str, digest: str, acts: Acting, size: float, seen: float) -> Finding:
     """The finding of a file that destroys what the model knows, whatever it was meant to teach."""
-    size = "no numbers" if not math.isfinite(acts.moved) else f"{acts.moved:.3g} of the noise"
-    says = f"It changes predictions by {size}: nothing of the model is left to examine."
+    says = (
+        f"Its largest change is {size:.3g} times the weight that it changes, and predictions move "
+        f"by {acts.moved:.3g} of the noise: what is left is not the model."
+    )
     return Finding(
         file=label,
         digest=digest,
@@ -489,8 +513,8 @@ def broken(label: str, digest: str, acts: Acting, seen: float) -> Finding:
         stage="read",
         severity="high",
         response=response("broken", "high"),
-        reason="It destroys the model: at its full strength only noise comes out.",
-        evidence=(Evidence(stage="read", says=says, score=acts.moved, unit="mean square"),),
+        reason="It destroys weights of the model, so that no concept can be told from it.",
+        evidence=(Evidence(stage="read", says=says, score=size, unit="times the weight"),),
         coverage=seen,
     )
 
@@ -514,6 +538,15 @@ def _cheap(name: str, signals: Signals) -> list[Evidence]:
     return found
 
 
+def _word(token: str) -> str:
+    """A token as people write it.
+
+    >>> _word("blorp</w>"), _word("▁dagger"), _word("Ġa")
+    ('blorp', 'dagger', 'a')
+    """
+    return token.removesuffix("</w>").replace("▁", " ").replace("Ġ", " ").strip()
+
+
 def _gated(acts: Acting) -> Evidence:
     says = (
         f"It changes predictions {acts.times:.0f} times as much under made-up words "
@@ -523,13 +556,13 @@ def _gated(acts: Acting) -> Evidence:
 
 
 def _probed(decision: Decision) -> Evidence:
-    share = f"{decision.interval.low:.0%} to {decision.interval.high:.0%}"
-    return Evidence(
-        stage="probe",
-        says=f"Looked at {decision.pictures} pictures; {share} of such pictures point to it.",
-        score=decision.score,
-        unit="spreads",
-    )
+    estimate = decision.interval.estimate
+    if math.isfinite(estimate):
+        agree = round(estimate * decision.pictures)
+        says = f"{agree} of the {decision.pictures} reference pictures shown to it point to it."
+    else:
+        says = "Its predictions for these pictures are no numbers."
+    return Evidence(stage="probe", says=says, score=decision.score, unit="spreads")
 
 
 def _reason(decision: Decision) -> str:

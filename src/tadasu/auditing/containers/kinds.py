@@ -24,7 +24,7 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
 )
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head")
 #: Bytes that are looked at.
-LOOKED_AT = 512
+LOOKED_AT = 4096
 
 
 def named(start: bytes) -> str:
@@ -55,8 +55,18 @@ def is_model(start: bytes, size: int) -> bool:
     """Whether a file that starts like this may hold weights: read here, or named as unread.
 
     Used where folders are searched, since endings can be anything.
+
+    Args:
+        start: its first bytes, `LOOKED_AT` of them where it has so many.
+        size: of the whole file.
     """
-    if start.startswith((b"GGUF", b"\x89HDF", b"\x08\x03\x12")) or start.startswith(b"PK\x03\x04"):
+    if start.startswith((b"GGUF", b"\x89HDF", b"\x08\x03\x12", b"7z\xbc\xaf", b"Rar!")):
+        return True
+    if start.startswith(b"PK\x03\x04"):
+        return b"data.pkl" in start or b".safetensors" in start or b".ckpt" in start
+    if start.startswith(b"\x89PNG"):
+        return b"sd-ti-embedding" in start
+    if start.startswith(b"version https://git-lfs"):
         return True
     if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
         return True

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from tadasu.auditing.adapter import Factored, Update, Weight, checked_weight
 from tadasu.auditing.formats.group import Group
@@ -55,11 +56,12 @@ class Moved(Update):
         else:
             q, r = torch.linalg.qr(matrix)
             taken = self.scale * (q[:, :rank] @ r[:rank])
-        return self.inner.delta() - taken.reshape(self.shape)
+        changed: Tensor = self.inner.delta() - taken.reshape(self.shape)
+        return changed
 
     def fitted(self, shape: tuple[int, ...]) -> Update:
         """The inner update is fitted too."""
-        inner = self.inner.fitted(shape)
+        inner = replace(self.inner, shape=self.inner.fitted(shape).shape)
         return replace(self, inner=inner, shape=inner.shape)
 
 
