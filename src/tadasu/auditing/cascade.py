@@ -55,16 +55,19 @@ class Cascade:
         """
         if not first_order:
             return tuple(concepts)
-        order = sorted(concepts, key=lambda name: -_known(first_order, name))
+        # What could not be measured is not left out, however many there are.
+        lost = [
+            name for name in concepts if _lost(first_order, name) or _lost(text_direction, name)
+        ]
+        left = [name for name in concepts if name not in lost]
+        order = sorted(left, key=lambda name: -first_order.get(name, 0.0))
         hit = [
             name
             for at, name in enumerate(order)
             if at < self.always
-            or _known(first_order, name) >= self.first_order
-            or _known(text_direction, name) >= self.text_direction
+            or first_order.get(name, 0.0) >= self.first_order
+            or text_direction.get(name, 0.0) >= self.text_direction
         ]
-        # What was not measured is not left out, however many there are.
-        lost = [name for name in order if _known(first_order, name) == math.inf]
         asked = [name for name in concepts if name in named]
         return tuple(dict.fromkeys((*asked, *lost, *hit[: self.most])))
 
@@ -72,14 +75,14 @@ class Cascade:
         self, concepts: Sequence[str], first_order: Mapping[str, float]
     ) -> tuple[str, ...]:
         """The harmless concepts that the file seems to know best."""
-        order = sorted(concepts, key=lambda name: -_known(first_order, name))
+        known = [name for name in concepts if not _lost(first_order, name)]
+        order = sorted(known, key=lambda name: -first_order.get(name, 0.0))
         return tuple(order[: self.rivals])
 
 
-def _known(scores: Mapping[str, float], name: str) -> float:
-    """A score; above every other where it is no number, because then nothing is known."""
-    score = scores.get(name, 0.0)
-    return math.inf if math.isnan(score) else score
+def _lost(scores: Mapping[str, float], name: str) -> bool:
+    """Whether a score was asked for and is no number."""
+    return math.isnan(scores.get(name, 0.0))
 
 
 def spreads(gains: Float[Tensor, " concept"], concepts: Sequence[str]) -> dict[str, float]:

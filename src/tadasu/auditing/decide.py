@@ -10,10 +10,10 @@ errors of all pictures, so each file is held against its own irrelevant concepts
 how many of *their* spreads the concept's pictures gain more than they do, in one direction only.
 A concept that merely resembles what was taught gains as well, but less; so half of
 what the best concept of the bank gains is taken off, and all of what a declared look-alike gains:
-of two that look alike only the one that gains more can be present. Pictures are looked at in rounds, and the probe
-stops when the score is far from the band of doubt, or when a confidence sequence
-(:mod:`tadasu.statistics.confidence_sequence`, which may be looked at after every round) says which
-way most pictures point.
+of two that look alike only the one that gains more can be present. Pictures are looked at in
+rounds, and the probe stops when the score is far from the band of doubt, or when a confidence
+sequence (:mod:`tadasu.statistics.confidence_sequence`, which may be looked at after every round) says
+which way most pictures point.
 """
 
 from __future__ import annotations
