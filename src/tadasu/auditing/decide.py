@@ -12,8 +12,8 @@ A concept that merely resembles what was taught gains as well, but less; so half
 what the best concept of the bank gains is taken off, and all of what a declared look-alike gains:
 of two that look alike only the one that gains more can be present. Pictures are looked at in
 rounds, and the probe stops when the score is far from the band of doubt, or when a confidence
-sequence (:mod:`tadasu.statistics.confidence_sequence`, which may be looked at after every round) says
-which way most pictures point.
+sequence (:mod:`tadasu.statistics.confidence_sequence`, which may be looked at after every round)
+says which way most pictures point.
 """
 
 from __future__ import annotations
