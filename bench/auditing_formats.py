@@ -387,6 +387,15 @@ def _applied(module, weight: Tensor) -> tuple[Tensor, Tensor | None]:
     that it differs from the layer's own forward, which is what was trained; the forward's weight is
     taken.
     """
+    if type(module).__name__ == "DyLoraModule":  # merges a rank drawn by chance; files are LoRAs
+        from lycoris.modules.locon import LoConModule
+
+        state = module.custom_state_dict()
+        parts = (state["lora_up.weight"], state["lora_down.weight"], None, state["alpha"], None)
+        name, layer = module.lora_name, module.org_module[0]
+        up = parts[0].reshape(parts[0].shape[0], -1, *[1] * (weight.ndim - 2))
+        loaded = LoConModule.make_module_from_state_dict(name, layer, up, *parts[1:])
+        return loaded.get_merged_weight(1.0, weight.shape)
     if getattr(module, "name", "") not in ("loha", "lokr", "kron"):
         return module.get_merged_weight(1.0, weight.shape)
     moved = weight + module.get_weight(weight.shape) * module.scalar

@@ -139,7 +139,7 @@ def resolve(raw: str, base: Base | None = None, style: Style = _PLAIN) -> Resolv
     prefix, part, layout, delimiter = next(row for row in PREFIXES if raw.startswith(row[0]))
     rest = raw[len(prefix) :]
     if delimiter == "_":
-        rest = rest.rstrip("_")
+        rest = rest.replace(".", "_").rstrip("_")  # some writers mix both
     if delimiter == "_" and base is not None:
         for guess in (part,) if part else ("unet", "transformer", "text_encoder", "prior"):
             found = base.joined.get(f"{guess}_{rest}") or base.joined.get(

@@ -194,7 +194,8 @@ def _adapter(
         raise BadFile(_nothing(list(file.stored)))
     updates, others, owners = _updates(known, source)
     kept, unmatched = _fit(updates, source.base)
-    coverage = _coverage(source, known, unknown, rest, unmatched, owners)
+    # Learned words beside factors are kept, but no audit examines them yet.
+    coverage = _coverage(source, known, unknown, [*rest, *sorted(packed)], unmatched, owners)
     kinds = "+".join(sorted({update.kind for update in kept.values()}))
     layouts = [module.layout for module in known]
     layout = max(sorted(set(layouts)), key=layouts.count)
