@@ -187,8 +187,8 @@ class Examiner:
         merged = merge([(each.updates, 1.0) for each in adapters], self.denoiser.parameter)
         if not merged.weights and any(each.embeddings for each in adapters):
             raise BadInput(
-                "It is a textual-inversion embedding (learned words, no change of weights), which is "
-                "not examined; draw pictures with its word and judge them."
+                "It is a textual-inversion embedding (learned words, no change of weights), which "
+                "is not examined; draw pictures with its word and judge them."
             )
         require_any(merged, label)
         acts = self.acting(merged)
