@@ -1,8 +1,8 @@
 """Files under the names of the original checkpoints, checked against diffusers' converters.
 
-Where diffusers converts such LoRA files (FLUX, FLUX.2, Wan), its factors are the reference. Where
-it converts whole checkpoints (Stable Diffusion 1.5, XL and 3, Lumina, Z-Image), the reference is what
-merging under the original names converts to: ``convert(W + ΔW) − convert(W)``.
+Where diffusers converts such LoRA files (FLUX, FLUX.2, Wan), its factors are the reference.
+Where it converts whole checkpoints (Stable Diffusion 1.5, XL and 3, Lumina, Z-Image), the
+reference is what merging under the original names converts to: ``convert(W + ΔW) − convert(W)``.
 """
 
 from __future__ import annotations
