@@ -191,12 +191,17 @@ class Told:
         now = time.monotonic()
         pace = "" if self.first is None else _pace(done - 1, now - self.first, total - done)
         self.first = now if self.first is None else self.first
-        worst = [each for each in found if each.found]
-        if worst and all(each.conclusion == "partly read" for each in worst):
-            worst = worst[:1]
+        worst = _once(found)
         word = ", ".join(_about(each) for each in worst[:4])
         name = escape(_name(file))
         self.console.print(f"{done}/{total}  {pace}{name}: {escape(word) or 'clear'}")
+
+
+def _once(found: list[Finding]) -> list[Finding]:
+    """What a file has to say; that it was read in part is said once, and last."""
+    told = [each for each in found if each.found]
+    partly = [each for each in told if each.conclusion == "partly read"]
+    return [each for each in told if each.conclusion != "partly read"] + partly[:1]
 
 
 def _about(finding: Finding) -> str:
@@ -221,18 +226,15 @@ def _name(file: str) -> str:
 def _print(found: list[Finding]) -> None:
     """A table of what one file has to say; nothing for a clear one."""
     rows = table("file", "concept", "conclusion", "score", "share of pictures", "recommended")
-    partly = [finding for finding in found if finding.conclusion == "partly read"]
-    for finding in found:
-        if not finding.found or finding in partly[1:]:
-            continue
+    for finding in _once(found):
         limits = finding.interval
         whole = finding.conclusion == "partly read" or not finding.concept
         rows.add_row(
             escape(_name(finding.file)),
             escape(finding.reason) if whole else escape(finding.concept),
             finding.conclusion,
-            "" if finding.score is None else f"{finding.score:.1f}",
-            "" if limits is None else f"{limits.low:.2f} to {limits.high:.2f}",
+            "" if whole or finding.score is None else f"{finding.score:.1f}",
+            "" if whole or limits is None else f"{limits.low:.2f} to {limits.high:.2f}",
             str(finding.response),
         )
     if rows.row_count:
