@@ -327,7 +327,7 @@ def from_original(folder: Path) -> Iterator[Row]:
                 against = base if with_base and base is not None else None
                 state, error, note = judged(path, against, wanted)
                 yield Row(
-                    writer="nobody: original names",
+                    writer="this script, under the original names",
                     algorithm="LoRA" if with_base else "LoRA, without a base",
                     family=family,
                     layout=layout,
