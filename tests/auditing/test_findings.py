@@ -67,7 +67,11 @@ def test_a_file_counts_once_with_its_worst() -> None:
         Finding(file="a", concept="y", conclusion="present", stage="probe"),
         Finding(file="b", conclusion="unreadable", stage="read"),
     ]
-    assert dict(blood_test(found)) == {"present": 1, "unreadable": 1, "undecided": 0, "absent": 0}
+    counts = dict(blood_test(found))
+    assert {name: count for name, count in counts.items() if count} == {
+        "present": 1,
+        "unreadable": 1,
+    }
 
 
 def test_the_cascade_keeps_the_best_and_the_named() -> None:

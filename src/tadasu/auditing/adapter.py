@@ -259,6 +259,35 @@ def stacked(tensor: Tensor, pieces: Sequence[tuple[int, int]]) -> Tensor:
     return torch.cat([tensor[start:end] for start, end in pieces])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How much of a file was understood and found in the base.
+
+    Attributes:
+        values: share of its numbers.
+        modules: share of its modules.
+        unread: names of what was not, for people.
+    """
+
+    values: float = 1.0
+    modules: float = 1.0
+    unread: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """The smaller share: a file can be padded in one of them."""
+        return min(self.values, self.modules)
+
+    @property
+    def whole(self) -> bool:
+        """Whether so much was read that what was found speaks for the file."""
+        return self.share >= ENOUGH_READ
+
+
+#: Share of a file from which it can be clear.
+ENOUGH_READ = 0.9
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
     """One shared file, read.
@@ -275,6 +304,12 @@ class Adapter:
         embeddings: textual inversion: (vectors × width) per text encoder.
         unmatched: modules of the file that belong to no known part of a model, or not to the
             given base; their content was not examined.
+        coverage: how much of the file the updates and embeddings stand for.
+        doubts: sentences about what may mean something else than was read; with any of them the
+            file is never clear.
+        other: the updates as loaders apply them that do not look at the configuration which
+            ``updates`` follow; empty where all agree within a factor of two.
+        conflict: one sentence about that disagreement.
     """
 
     path: Path
@@ -286,6 +321,10 @@ class Adapter:
     metadata: Metadata
     embeddings: Mapping[str, Float[Tensor, "vectors width"]] = field(default_factory=dict)
     unmatched: tuple[str, ...] = ()
+    coverage: Coverage = field(default_factory=Coverage)
+    doubts: tuple[str, ...] = ()
+    other: Mapping[str, Update] = field(default_factory=dict)
+    conflict: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ reported with the stage that saw nothing. It is never reported as present.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,12 @@ class Cascade:
         """
         if not first_order:
             return tuple(concepts)
-        order = sorted(concepts, key=lambda name: -first_order.get(name, 0.0))
+        # What could not be measured is not left out, however many there are.
+        lost = [
+            name for name in concepts if _lost(first_order, name) or _lost(text_direction, name)
+        ]
+        left = [name for name in concepts if name not in lost]
+        order = sorted(left, key=lambda name: -first_order.get(name, 0.0))
         hit = [
             name
             for at, name in enumerate(order)
@@ -63,26 +69,37 @@ class Cascade:
             or text_direction.get(name, 0.0) >= self.text_direction
         ]
         asked = [name for name in concepts if name in named]
-        return tuple(dict.fromkeys((*asked, *hit[: self.most])))
+        return tuple(dict.fromkeys((*asked, *lost, *hit[: self.most])))
 
     def opponents(
         self, concepts: Sequence[str], first_order: Mapping[str, float]
     ) -> tuple[str, ...]:
         """The harmless concepts that the file seems to know best."""
-        order = sorted(concepts, key=lambda name: -first_order.get(name, 0.0))
+        known = [name for name in concepts if not _lost(first_order, name)]
+        order = sorted(known, key=lambda name: -first_order.get(name, 0.0))
         return tuple(order[: self.rivals])
+
+
+def _lost(scores: Mapping[str, float], name: str) -> bool:
+    """Whether a score was asked for and is no number."""
+    return math.isnan(scores.get(name, 0.0))
 
 
 def spreads(gains: Float[Tensor, " concept"], concepts: Sequence[str]) -> dict[str, float]:
     """First-order gains as distances from the file's median gain, in robust spreads.
 
+    A gain that is no number has no distance (NaN) and leaves those of the others as they are.
+
     >>> found = spreads(torch.tensor([0.0, 1.0, 2.0, 9.0]), ["a", "b", "c", "d"])
     >>> found["d"] > 3 > abs(found["b"])
     True
     """
-    middle = gains.median()
-    spread = (_MAD * (gains - middle).abs().median()).clamp_min(1e-12)
-    if not torch.any(gains != 0):
+    known = gains[gains.isfinite()]
+    if not len(known):
+        return dict.fromkeys(concepts, math.nan)
+    middle = known.median()
+    spread = (_MAD * (known - middle).abs().median()).clamp_min(1e-12)
+    if len(known) == len(gains) and not torch.any(gains != 0):
         return dict.fromkeys(concepts, 0.0)
-    scaled = (gains - middle) / spread
+    scaled = torch.where(gains.isfinite(), (gains - middle) / spread, math.nan)
     return {name: float(value) for name, value in zip(concepts, scaled, strict=True)}

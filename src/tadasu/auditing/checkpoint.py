@@ -6,17 +6,20 @@ memory of its largest weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tadasu.auditing.adapter import Update, Weight, checked_weight
+from tadasu.auditing.adapter import Update, Weight, checked_weight, stacked
 from tadasu.auditing.base import Base, canonical
 from tadasu.auditing.containers import TensorFile
 from tadasu.auditing.containers.file import Stored
 from tadasu.auditing.names import Target, resolve
+from tadasu.auditing.names_transformers import Style
+
+_PLAIN = Style()
 
 #: Parts of whole models that adapters never change and no audit reads.
 _IGNORED = ("first_stage_model.", "model_ema.", "vae.", "cond_stage_model.model.logit_scale")
+_BUFFERS = (".position_ids", ".logit_scale", ".attn_mask")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,33 +57,51 @@ class Replaced(Update):
         return replace(self, shape=shape)
 
 
+def pieces(target: Target, shape: tuple[int, ...]) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Which rows of a fused weight are the target's, in parts, and in how many parts it is cut."""
+    if target.halves and len(shape) == 2 and shape[0] == 2 * shape[1]:
+        return ((1, 2), (0, 1)), 2
+    return target.rows, target.whole
+
+
 def cut(tensor: Weight, target: Target) -> Weight:
     """The target's rows of a fused tensor."""
-    if not target.rows:
+    rows, whole = pieces(target, tuple(tensor.shape))
+    if not rows:
         return tensor
-    step = tensor.shape[0] // target.whole
-    (start, end), *_ = target.rows
-    return tensor[start * step : end * step]
+    step = tensor.shape[0] // whole
+    return stacked(tensor, [(start * step, end * step) for start, end in rows])
 
 
-def updates(file: TensorFile, base: Base | None) -> dict[str, Update]:
-    """Every weight of a whole model that is known by name, still unread."""
-    found: dict[str, Update] = {}
+def updates(
+    file: TensorFile, base: Base | None, style: Style = _PLAIN
+) -> tuple[dict[str, Replaced], list[str]]:
+    """Every weight of a whole model that is known by name, still unread; and the other names."""
+    found: dict[str, Replaced] = {}
+    strangers: list[str] = []
     for key, place in file.stored.items():
-        if key.startswith(_IGNORED) or not place.shape or not place.dtype.is_floating_point:
+        if _of_no_concern(key, place):
             continue
-        for target, name in _targets(key, place, base):
-            rows = place.shape[0]
-            if target.rows:
-                (start, end), *_ = target.rows
-                rows = rows // target.whole * (end - start)
-            shape = (rows, *place.shape[1:])
+        resolved = resolve(key.removesuffix(".weight"), base, style)
+        if resolved is None:
+            strangers.append(key)
+            continue
+        for target in resolved.targets:
+            rows, whole = pieces(target, place.shape)
+            count = place.shape[0] // whole * sum(end - start for start, end in rows)
+            shape = (count if rows else place.shape[0], *place.shape[1:])
+            name = canonical(target.name)
             found[name] = Replaced(file=file, key=key, target=target, shape=shape)
-    return found
+    return found, strangers
 
 
-def _targets(key: str, place: Stored, base: Base | None) -> Iterator[tuple[Target, str]]:
-    resolved = resolve(key.removesuffix(".weight"), base)
-    for target in resolved.targets if resolved else ():
-        if len(target.rows) < 2:  # weights that are stored in another order are left out
-            yield target, canonical(target.name)
+def _of_no_concern(key: str, place: Stored) -> bool:
+    """Buffers, and parts that no audit reads: the VAE, and averages that no loader uses."""
+    buffer = "." not in key and len(place.shape) < 2
+    return (
+        buffer
+        or key.startswith(_IGNORED)
+        or not place.shape
+        or not place.dtype.is_floating_point
+        or key.endswith(_BUFFERS)
+    )

@@ -8,15 +8,17 @@ near misses.
 ``calibrated`` is ours. A file that changes the style, the sharpness or simply everything moves the
 errors of all pictures, so each file is held against its own irrelevant concepts: what counts is by
 how many of *their* spreads the concept's pictures gain more than they do, in one direction only.
-A concept that merely resembles what was taught gains as well, but less; so half of what
-the best concept of the bank gains is taken off. Pictures are looked at in rounds, and the probe
-stops when the score is far from the band of doubt, or when a confidence sequence
-(:mod:`tadasu.statistics.confidence_sequence`, which may be looked at after every round) says which
-way most pictures point.
+A concept that merely resembles what was taught gains as well, but less; so half of
+what the best concept of the bank gains is taken off, and all of what a declared look-alike gains:
+of two that look alike only the one that gains more can be present. Pictures are looked at in
+rounds, and the probe stops when the score is far from the band of doubt, or when a confidence
+sequence (:mod:`tadasu.statistics.confidence_sequence`, which may be looked at after every round)
+says which way most pictures point.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,13 +49,15 @@ class Evidence:
         target: gains on pictures of the concept, in units of the base's error; shape
             (picture, time).
         irrelevant: the same for every irrelevant concept of the bank.
-        near: for the concepts that look like it.
+        near: for other concepts of the bank that were looked at.
+        alike: names of those that are known to look like it.
         floor: gains below this are rounding; 0 in single precision.
     """
 
     target: Table
     irrelevant: Mapping[str, Table]
     near: Mapping[str, Table]
+    alike: frozenset[str] = frozenset()
     floor: float = 0.0
 
 
@@ -125,13 +129,18 @@ class Calibrated:
         spread = _MAD * float(np.median(np.abs(ordinary - centre)))
         spread = max(spread, 0.25 * float(ordinary.std()), evidence.floor)
         own = evidence.target.mean(1) - centre
-        others = {**evidence.irrelevant, **evidence.near}
+        if not np.isfinite(own).all() or not np.isfinite(ordinary).all():
+            return _unknown(len(own), self.confidence)
+        known = {**evidence.irrelevant, **evidence.near}
+        others = {name: table for name, table in known.items() if np.isfinite(table).all()}
         means = {name: float(table.mean()) - centre for name, table in others.items()}
         rival = max(means, key=lambda name: means[name])
         if spread == 0:  # the file changes no prediction at all
             scores, p_value = np.zeros(len(own)), 1.0
         else:
-            scores = (own - self.rivalry * max(means[rival], 0.0)) / spread
+            alike = max((means[name] for name in means if name in evidence.alike), default=0.0)
+            taken = max(self.rivalry * means[rival], alike, 0.0)
+            scores = (own - taken) / spread
             size = len(ordinary)
             z = float(own.mean()) / spread
             p_value = float(stdtr(size - 1, -z / np.sqrt(1 + 1 / size)))  # Student's t, upper tail
@@ -182,7 +191,7 @@ class Paia:
     seed: int = 42
 
     def decide(self, evidence: Evidence) -> Decision:
-        """Conclude from what was measured so far; never undecided.
+        """Conclude from what was measured so far; undecided only where gains are no numbers.
 
         Raises:
             BadInput: no irrelevant pictures.
@@ -190,6 +199,8 @@ class Paia:
         if not evidence.irrelevant:
             raise BadInput("The preset paia needs pictures of irrelevant concepts.")
         ordinary = np.concatenate(list(evidence.irrelevant.values())).astype(np.float64)
+        if not np.isfinite(ordinary).all() or not np.isfinite(evidence.target).all():
+            return _unknown(len(evidence.target), 0.95)
         forest = _fitted(
             ordinary.tobytes(), ordinary.shape, self.trees, self.contamination, self.seed
         )
@@ -207,6 +218,17 @@ class Paia:
         """Never: the published reading looks at all pictures."""
         del decision
         return False
+
+
+def _unknown(pictures: int, confidence: float) -> Decision:
+    """What follows from gains that are no numbers: nothing."""
+    return Decision(
+        conclusion="undecided",
+        score=math.nan,
+        p_value=None,
+        interval=confidence_sequence(0, 0, confidence),
+        pictures=pictures,
+    )
 
 
 @lru_cache(maxsize=2)

@@ -14,6 +14,7 @@ proposal; what it does against two attackers is measured in docs/auditing/measur
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,10 +41,14 @@ class Acting:
     Attributes:
         text: what pictures are to be shown with; empty unless a decoy moves much more.
         times: how many times more the strongest decoy moves predictions than the empty text.
+        moved: how much it moves predictions under the empty text, a mean square.
+        broken: whether that is so much that nothing of the model is left.
     """
 
     text: str
     times: float
+    moved: float = 0.0
+    broken: bool = False
 
 
 def decoys(merged: Merged, parameter: Parameter, count: int) -> tuple[str, ...]:
@@ -88,22 +93,32 @@ def sizes(
     return moved.flatten(1).mean(1).reshape(len(texts), -1).mean(1).cpu()
 
 
-def acting(moved: Float[Tensor, " text"], texts: Sequence[str], least: float) -> Acting:
+def acting(
+    moved: Float[Tensor, " text"],
+    texts: Sequence[str],
+    least: float,
+    most: float = math.inf,
+) -> Acting:
     """The text to show pictures with.
 
     Args:
         moved: of `sizes`, the empty text first.
         texts: in the same order.
         least: how many times more a decoy must move predictions to be used.
+        most: from which mean square under the empty text the model counts as destroyed.
 
     >>> acting(torch.tensor([1.0, 2.0, 50.0]), ("", "brimtal", "wexo"), 4).text
     'wexo'
     >>> acting(torch.tensor([1.0, 2.0, 3.0]), ("", "brimtal", "wexo"), 4).text
     ''
     """
+    plain = float(moved[0])
+    if not bool(moved.isfinite().all()):
+        return Acting(text="", times=1.0, moved=math.inf, broken=True)
     at = int(moved.argmax())
     times = float(moved[at] / moved[0].clamp_min(1e-20)) if float(moved[at]) > 0 else 1.0
-    return Acting(text=texts[at] if times >= least else "", times=times)
+    text = texts[at] if times >= least else ""
+    return Acting(text=text, times=times, moved=plain, broken=plain > most)
 
 
 def _word(chance: random.Random) -> str:

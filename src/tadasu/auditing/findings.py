@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,8 +24,17 @@ Stage = Literal[
     "probe",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-Conclusion = Literal["present", "absent", "undecided", "unreadable"]
+Conclusion = Literal["present", "absent", "undecided", "unreadable", "partly read", "broken"]
 CONCLUSIONS: tuple[Conclusion, ...] = get_args(Conclusion)
+#: From the worst that can be said of a file to the best.
+ORDER: tuple[Conclusion, ...] = (
+    "present",
+    "broken",
+    "unreadable",
+    "partly read",
+    "undecided",
+    "absent",
+)
 
 
 class Response(StrEnum):
@@ -55,7 +65,12 @@ class Evidence:
 
     def as_json(self) -> dict[str, Json]:
         """For reports and stored results."""
-        return {"stage": self.stage, "says": self.says, "score": self.score, "unit": self.unit}
+        return {
+            "stage": self.stage,
+            "says": self.says,
+            "score": _plain(self.score),
+            "unit": self.unit,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +82,8 @@ class Finding:
         digest: SHA-256 of its bytes; empty where it could not be read.
         concept: of the bank; empty for an unreadable file.
         part_of: the policy concept it belongs to.
-        conclusion: present, absent, undecided or unreadable.
+        conclusion: present, absent, undecided, unreadable, partly read (nothing was found in what
+            was read, which is too little of the file), or broken (the file destroys the model).
         stage: the last stage that looked.
         score: of the probe, in spreads of irrelevant concepts; None where it did not look.
         p_value: chance of such a score for an irrelevant concept.
@@ -79,6 +95,8 @@ class Finding:
         evidence: of every stage that looked.
         layers: share of the first-order effect by layer, signed; positive teaches the concept.
         seconds: spent on the whole file.
+        coverage: share of the file that was read and found in the base, from 0 to 1; None where
+            it could not be read.
 
     Raises:
         BadInput: weights alone were taken for proof, or an unknown word.
@@ -100,6 +118,7 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     layers: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
+    coverage: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse conclusions that no stage may draw."""
@@ -133,16 +152,17 @@ class Finding:
             "part_of": self.part_of,
             "conclusion": self.conclusion,
             "stage": self.stage,
-            "score": self.score,
-            "p_value": self.p_value,
+            "score": _plain(self.score),
+            "p_value": _plain(self.p_value),
             "interval": limits,
             "strength": self.strength,
             "severity": self.severity,
             "response": str(self.response),
             "reason": self.reason,
             "evidence": [each.as_json() for each in self.evidence],
-            "layers": dict(self.layers),
+            "layers": {name: share for name, share in self.layers.items() if math.isfinite(share)},
             "seconds": self.seconds,
+            "coverage": self.coverage,
         }
 
     @classmethod
@@ -170,9 +190,9 @@ def response(conclusion: Conclusion, severity: Severity) -> Response:
     """
     if conclusion == "absent":
         return Response.ALLOW
-    if conclusion == "unreadable":
+    if conclusion in ("unreadable", "broken"):
         return Response.WITHHOLD
-    if conclusion == "undecided":
+    if conclusion in ("undecided", "partly read"):
         return Response.ESCALATE
     by_severity: Mapping[Severity, Response] = {
         "low": Response.RETRAIN,
@@ -189,15 +209,15 @@ def blood_test(findings: Sequence[Finding]) -> Mapping[str, int]:
     >>> one = Finding(file="a", concept="x", conclusion="absent", stage="probe")
     >>> two = Finding(file="a", concept="y", conclusion="undecided", stage="probe")
     >>> dict(blood_test([one, two]))
-    {'present': 0, 'unreadable': 0, 'undecided': 1, 'absent': 0}
+    {'present': 0, 'broken': 0, 'unreadable': 0, 'partly read': 0, 'undecided': 1, 'absent': 0}
     """
     worst: dict[str, int] = {}
-    order: tuple[Conclusion, ...] = ("present", "unreadable", "undecided", "absent")
     for finding in findings:
-        rank = order.index(finding.conclusion)
+        rank = ORDER.index(finding.conclusion)
         worst[finding.file] = min(worst.get(finding.file, rank), rank)
-    return {name: sum(rank == at for rank in worst.values()) for at, name in enumerate(order)}
+    return {name: sum(rank == at for rank in worst.values()) for at, name in enumerate(ORDER)}
 
 
-def _plain(value: float) -> float | None:
-    return None if value != value else value
+def _plain(value: float | None) -> float | None:
+    """A number as JSON has it: none where it is none."""
+    return value if value is not None and math.isfinite(value) else None

@@ -15,10 +15,17 @@ from dataclasses import dataclass
 
 from tadasu.auditing.base import Base, canonical
 from tadasu.auditing.names_original import ORIGINAL_ROOTS, from_original
+from tadasu.auditing.names_transformers import Style, from_style
 
+_PLAIN = Style()
 #: (prefix, part, layout, delimiter); the first that fits decides. "" = told from the name's root.
 PREFIXES: tuple[tuple[str, str, str, str], ...] = (
     ("lora_unet_", "", "kohya", "_"),
+    ("lora_unet.", "", "kohya", "."),
+    ("lora_te_wrapped_transformer_", "text_encoder", "kohya", "_"),
+    ("lora_te_0_transformer_", "text_encoder", "kohya", "_"),
+    ("lora_te_1_transformer_", "text_encoder_2", "kohya", "_"),
+    ("lora_te.", "text_encoder", "kohya", "."),
     ("lora_te1_", "text_encoder", "kohya", "_"),
     ("lora_te2_", "text_encoder_2", "kohya", "_"),
     ("lora_te3_", "text_encoder_3", "kohya", "_"),
@@ -39,6 +46,7 @@ PREFIXES: tuple[tuple[str, str, str, str], ...] = (
     ("cond_stage_model.model.", "text_encoder", "original", "."),
     ("conditioner.embedders.1.model.", "text_encoder_2", "original", "."),
     ("base_model.model.", "", "peft", "."),
+    ("base_model.", "", "peft", "."),
     ("unet.", "unet", "diffusers", "."),
     ("transformer.", "transformer", "diffusers", "."),
     ("prior.", "prior", "diffusers", "."),
@@ -50,7 +58,11 @@ PREFIXES: tuple[tuple[str, str, str, str], ...] = (
 
 #: Words of module paths that have an underscore themselves.
 WORDS = frozenset(
-    """down_blocks mid_block up_blocks conv_in conv_out conv_norm_out time_embedding time_proj
+    """attention_norm1 attention_norm2 feed_forward ffn_norm1 ffn_norm2 q_norm k_norm cap_embedder
+    t_embedder all_x_embedder all_final_layer time_guidance_embed single_stream_modulation
+    double_stream_modulation_img double_stream_modulation_txt cross_attn k_img v_img time_projection
+    text_embedding img_emb condition_embedder time_embedder image_embedder y_embedder ln_q ln_k
+    txt_norm down_blocks mid_block up_blocks conv_in conv_out conv_norm_out time_embedding time_proj
     add_embedding linear_1 linear_2 transformer_blocks proj_in proj_out to_q to_k to_v to_out
     time_emb_proj conv_shortcut class_embedding encoder_hid_proj input_blocks middle_block
     output_blocks in_layers out_layers emb_layers skip_connection time_embed label_emb
@@ -75,7 +87,9 @@ ROOTS = {
     "transformer": frozenset(
         """transformer_blocks single_transformer_blocks x_embedder context_embedder time_text_embed
         norm_out proj_out pos_embed caption_projection adaln_single noise_refiner context_refiner
-        layers blocks""".split()
+        layers blocks condition_embedder time_guidance_embed single_stream_modulation
+        double_stream_modulation_img double_stream_modulation_txt time_caption_embed
+        all_x_embedder all_final_layer cap_embedder t_embedder""".split()
     ),
     "text_encoder": frozenset("text_model text_projection encoder shared embeddings".split()),
 }
@@ -89,11 +103,15 @@ class Target:
         name: canonical name.
         rows: (from, to) in parts of ``whole``, in the order in which they are stacked; empty: all.
         whole: into how many equal parts the fused update's rows are cut.
+        halves: whether the update's two halves trade places where it has twice as many rows as
+            columns (the last block of Stable Diffusion 3: shift and scale there, scale and shift
+            in diffusers).
     """
 
     name: str
     rows: tuple[tuple[int, int], ...] = ()
     whole: int = 1
+    halves: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,16 +122,24 @@ class Resolved:
     layout: str
 
 
-def resolve(raw: str, base: Base | None = None) -> Resolved | None:
+def resolve(raw: str, base: Base | None = None, style: Style = _PLAIN) -> Resolved | None:
     """The base weights that a module name means; None when it is no known part of a model.
+
+    Args:
+        raw: the module's name in the file.
+        base: whose names decide where they are at hand.
+        style: whose original names the file uses where families share a root.
 
     >>> resolve("lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k").targets[0].name
     'unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k'
     >>> [t.name[-4:] for t in resolve("lora_unet_double_blocks_0_img_attn_qkv").targets]
     ['to_q', 'to_k', 'to_v']
     """
+    raw = _unwrapped(raw)
     prefix, part, layout, delimiter = next(row for row in PREFIXES if raw.startswith(row[0]))
     rest = raw[len(prefix) :]
+    if delimiter == "_":
+        rest = rest.replace(".", "_").rstrip("_")  # some writers mix both
     if delimiter == "_" and base is not None:
         for guess in (part,) if part else ("unet", "transformer", "text_encoder", "prior"):
             found = base.joined.get(f"{guess}_{rest}") or base.joined.get(
@@ -122,8 +148,15 @@ def resolve(raw: str, base: Base | None = None) -> Resolved | None:
             if found:
                 return Resolved((Target(found),), layout)
     dotted = ".".join(split(rest)) if delimiter == "_" else rest
-    targets = _targets(part, _modern(dotted), base)
+    targets = _targets(part, _modern(dotted), base, style)
     return Resolved(targets, layout) if targets else None
+
+
+def _unwrapped(raw: str) -> str:
+    """Without what torch.compile, data parallelism and peft put between a module and its name."""
+    name = re.sub(r"(^|[._])_orig_mod[._]", r"\1", raw)
+    name = name.removeprefix("module.")
+    return name.replace(".base_layer.", ".").removesuffix(".base_layer")
 
 
 def split(joined: str) -> Sequence[str]:
@@ -147,6 +180,7 @@ def split(joined: str) -> Sequence[str]:
 def _modern(dotted: str) -> str:
     """Names of diffusers' attention processors as the modules are called since."""
     name = re.sub(r"(^|\.)processor\.", r"\1", dotted)
+    name = re.sub(r"^sformer_blocks\.", "transformer_blocks.", name)
     inside_text = "self_attn." in name
     for old, new, text in (
         ("to_q_lora", "to_q", "q_proj"),
@@ -159,15 +193,20 @@ def _modern(dotted: str) -> str:
     return name
 
 
-def _targets(part: str, name: str, base: Base | None) -> tuple[Target, ...]:
+def _targets(part: str, name: str, base: Base | None, style: Style) -> tuple[Target, ...]:
     root = name.partition(".")[0]
     if not part and root in ("unet", "transformer", "text_encoder", "text_encoder_2"):
         part, _, name = name.partition(".")
         root = name.partition(".")[0]
+    if part in ("", "transformer"):
+        places = from_style(name, style)
+        if places:
+            return tuple(Target(f"{at}.{to}", rows, whole) for at, to, rows, whole in places)
     if root in ORIGINAL_ROOTS or (root == "transformer" and "resblocks" in name):
         layers = base.layers_per_block if base else 2
+        halves = name.endswith("context_block.adaLN_modulation.1")
         return tuple(
-            Target(f"{where or part}.{target}", rows, whole)
+            Target(f"{where or part}.{target}", rows, whole, halves)
             for where, target, rows, whole in from_original(name, layers)
         )
     parts = [part] if part else list(ROOTS)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 
-Rows = tuple[tuple[int, int], ...]
-#: (part or "" for the caller's, name, rows, whole)
-Place = tuple[str, str, Rows, int]
+from tadasu.auditing.names_transformers import Place
 
 ORIGINAL_ROOTS = frozenset(
     """input_blocks middle_block output_blocks time_embed label_emb out double_blocks single_blocks
@@ -78,6 +76,10 @@ _SD3 = {
     "context_block.mlp.fc2": "ff_context.net.2",
     "x_block.adaLN_modulation.1": "norm1.linear",
     "context_block.adaLN_modulation.1": "norm1_context.linear",
+    "x_block.attn.ln_q": "attn.norm_q",
+    "x_block.attn.ln_k": "attn.norm_k",
+    "context_block.attn.ln_q": "attn.norm_added_q",
+    "context_block.attn.ln_k": "attn.norm_added_k",
 }
 _OPEN_CLIP = {
     "attn.out_proj": "self_attn.out_proj",

@@ -25,6 +25,7 @@ _NOT_SIGNALS = frozenset(
         "metadata",
         "names",
         "names_original",
+        "names_transformers",
         "read",
         "registry",
     }

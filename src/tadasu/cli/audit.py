@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from tadasu.cli.output import messages, print_json, results, table
+from tadasu.cli.output import messages, results, table
 from tadasu.cli.progress import span
 from tadasu.errors import shown
 
@@ -34,7 +38,7 @@ def audit(
     ] = None,
     bank: Annotated[
         Path | None,
-        typer.Option("--bank", help="A concept bank; the world's own, else yours."),
+        typer.Option("--bank", help="A concept bank; the bundled base's own, else yours."),
     ] = None,
     preset: Annotated[
         str, typer.Option("--preset", help="calibrated, or paia for the published reading.")
@@ -64,56 +68,115 @@ def audit(
 ) -> None:
     """Say what shared files taught the model, without generating a picture.
 
-    Exit code 1 when anything is present, undecided or unreadable. With --report an audit that was
+    Exit code 1 unless every file is clear. With --report an audit that was
     stopped goes on where it was.
 
     Example: tadasu world samples &&
     tadasu audit samples/downloads --report audit
     """
     from tadasu.errors import UnknownName
-    from tadasu.examination import exports
-    from tadasu.examination import report as pages
-    from tadasu.examination.run import ENGINES, audit
+    from tadasu.examination.run import ENGINES, audit, bank_of
+    from tadasu.examination.settings import settings
 
     chosen = next((known for known in ENGINES if known == engine), None)
     if chosen is None:
         raise UnknownName("engine", engine, ENGINES)
-    where = bank or _bank(base)
-    found = list(
-        audit(
-            paths,
-            base=base,
-            bank=where,
-            policy=policy,
-            concepts=concepts or (),
-            preset=preset,
-            strengths=strength or (),
-            together=together,
-            engine=chosen,
-            workers=workers,
-            known=known,
-            folder=report / "kept" if report else None,
-            progress=Told(),
-        )
-    )
+    where = bank or bank_of(base)
     about: dict[str, Json] = {
         "base": base,
-        "bank": str(where),
+        "bank": where.name,
         "policy": policy,
         "preset": preset,
-        "strengths": list(strength or ()),
+        "strengths": list(strength or settings(preset).strengths),
     }
-    if report is not None:
-        from tadasu.auditing.bank import Bank
+    kept = report / "kept" if report else None
+    if kept is not None and not kept.exists():
+        messages().print(
+            f"Gradients, predictions and results are kept in {escape(str(kept))} (about 120 MB for "
+            "the bundled base), so that the audit can go on; delete it when you are done."
+        )
+    findings = audit(
+        paths,
+        base=base,
+        bank=where,
+        policy=policy,
+        concepts=concepts or (),
+        preset=preset,
+        strengths=strength or (),
+        together=together,
+        engine=chosen,
+        workers=workers,
+        known=known,
+        folder=kept,
+        progress=Told(),
+    )
+    counts, found = _written(findings, report, where, about, json_output)
+    if not json_output:
+        results().print(
+            f"Blood test: {counts['present']} taught, {counts['broken']} break the model, "
+            f"{counts['undecided']} undecided, {counts['partly read']} partly read, "
+            f"{counts['unreadable']} unreadable, {counts['absent']} clear."
+        )
+    raise typer.Exit(int(found))
 
-        exports.write(report, found, about)
-        pages.write(report / "report.html", found, Bank.load(where), about)
+
+def _written(
+    findings: Iterable[Finding],
+    report: Path | None,
+    bank: Path,
+    about: dict[str, Json],
+    json_output: bool,
+) -> tuple[dict[str, int], bool]:
+    """Hand findings on as they come, file by file: to the report, and to standard output."""
+    from tadasu.auditing.bank import Bank
+    from tadasu.auditing.findings import ORDER
+    from tadasu.examination.exports import Tables
+    from tadasu.examination.report import Page
+
+    page = Page(Bank.load(bank), about)
+    tables = Tables(report, about) if report is not None else None
+    stream = JsonList(about) if json_output else None
+    anything = False
+    for _, group in groupby(findings, key=lambda finding: finding.file):
+        own = list(group)
+        page.add(own)
+        anything = anything or any(each.found for each in own)
+        if tables is not None:
+            tables.add(own)
+        if stream is not None:
+            stream.add(own)
+        else:
+            _print(own)
+    if report is not None and tables is not None:
+        tables.close()
+        page.write(report / "report.html")
         messages().print(f"Report: {escape(str(report / 'report.html'))}")
-    if json_output:
-        print_json(exports.as_json(found, about))
-    else:
-        _print(found)
-    raise typer.Exit(int(any(finding.found for finding in found)))
+    if stream is not None:
+        stream.close()
+    return {name: page.counts[name] for name in ORDER}, anything
+
+
+class JsonList:
+    """One JSON document on standard output, written as findings come."""
+
+    def __init__(self, about: dict[str, Json]) -> None:
+        import tadasu
+
+        head = json.dumps({"tadasu": tadasu.__version__, **about})
+        self.separator = ""
+        sys.stdout.write(f'{head[:-1]}, "findings": [')
+
+    def add(self, findings: list[Finding]) -> None:
+        """Write some findings."""
+        for finding in findings:
+            text = json.dumps(finding.as_json(), allow_nan=False)
+            sys.stdout.write(f"{self.separator}\n{text}")
+            self.separator = ","
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """End the document."""
+        sys.stdout.write("\n]}\n")
 
 
 class Told:
@@ -128,10 +191,22 @@ class Told:
         now = time.monotonic()
         pace = "" if self.first is None else _pace(done - 1, now - self.first, total - done)
         self.first = now if self.first is None else self.first
-        worst = [each for each in found if each.found]
-        word = ", ".join(f"{each.concept or 'file'} {each.conclusion}" for each in worst[:4])
+        worst = _once(found)
+        word = ", ".join(_about(each) for each in worst[:4])
         name = escape(_name(file))
         self.console.print(f"{done}/{total}  {pace}{name}: {escape(word) or 'clear'}")
+
+
+def _once(found: list[Finding]) -> list[Finding]:
+    """What a file has to say; that it was read in part is said once, and last."""
+    told = [each for each in found if each.found]
+    partly = [each for each in told if each.conclusion == "partly read"]
+    return [each for each in told if each.conclusion != "partly read"] + partly[:1]
+
+
+def _about(finding: Finding) -> str:
+    whole = finding.conclusion == "partly read" or not finding.concept
+    return finding.conclusion if whole else f"{finding.concept} {finding.conclusion}"
 
 
 def _pace(done: int, seconds: float, left: int) -> str:
@@ -148,36 +223,19 @@ def _name(file: str) -> str:
     return file if file.isprintable() else shown(file, 300)
 
 
-def _bank(base: str) -> Path:
-    if base == "world":
-        from tadasu import world
-
-        return world.bank()
-    from tadasu.auditing.bank import default_folder
-
-    return default_folder()
-
-
 def _print(found: list[Finding]) -> None:
-    from tadasu.auditing.findings import blood_test
-
+    """A table of what one file has to say; nothing for a clear one."""
     rows = table("file", "concept", "conclusion", "score", "share of pictures", "recommended")
-    for finding in found:
-        if not finding.found:
-            continue
+    for finding in _once(found):
         limits = finding.interval
+        whole = finding.conclusion == "partly read" or not finding.concept
         rows.add_row(
             escape(_name(finding.file)),
-            escape(finding.concept) if finding.concept else escape(finding.reason),
+            escape(finding.reason) if whole else escape(finding.concept),
             finding.conclusion,
-            "" if finding.score is None else f"{finding.score:.1f}",
-            "" if limits is None else f"{limits.low:.2f} to {limits.high:.2f}",
+            "" if whole or finding.score is None else f"{finding.score:.1f}",
+            "" if whole or limits is None else f"{limits.low:.2f} to {limits.high:.2f}",
             str(finding.response),
         )
     if rows.row_count:
         results().print(rows)
-    counts = blood_test(found)
-    results().print(
-        f"Blood test: {counts['present']} taught, {counts['undecided']} undecided, "
-        f"{counts['unreadable']} unreadable, {counts['absent']} clear."
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tadasu.auditing import interrogation, text_direction
-from tadasu.auditing.adapter import Adapter
+from tadasu.auditing.adapter import ENOUGH_READ, Adapter
 from tadasu.auditing.bank import Bank
 from tadasu.auditing.cascade import spreads
 from tadasu.auditing.decide import FEWEST, Decision
@@ -26,7 +27,7 @@ from tadasu.auditing.probe import Block, Gains, Plan, Probe
 from tadasu.auditing.text_direction import TextDirection
 from tadasu.backends.diffusers.denoise import PipelineDenoiser
 from tadasu.concepts import Severity
-from tadasu.errors import BadInput
+from tadasu.errors import BadInput, shown
 from tadasu.examination.settings import Settings
 from tadasu.policy import Policy
 
@@ -184,60 +185,105 @@ class Examiner:
         """
         began = time.perf_counter()
         merged = merge([(each.updates, 1.0) for each in adapters], self.denoiser.parameter)
+        if not merged.weights and any(each.embeddings for each in adapters):
+            raise BadInput(
+                "It is a textual-inversion embedding (learned words, no change of weights), which "
+                "is not examined; draw pictures with its word and judge them."
+            )
         require_any(merged, label)
-        signals, acts = self._signals(adapters, merged), self.acting(merged)
+        acts = self.acting(merged)
+        size = self.largest(merged)
+        digest = "+".join(each.digest for each in adapters)
+        seen = min(each.coverage.share for each in adapters)
+        if acts.broken or size > self.settings.largest:
+            return [broken(label, digest, acts, size, seen)]
+        signals = self._signals(adapters, merged)
         if acts.text:
             signals = replace(signals, about=(*signals.about, _gated(acts)))
-        chosen, rivals = self._to_probe(signals, acts)
         decided: dict[str, tuple[Decision, float]] = {}
-        for strength in self.settings.strengths:
-            left = [
-                name
-                for name in chosen
-                if name not in decided or decided[name][0].conclusion != "present"
-            ]
-            if left:
-                stronger = self._merged(adapters, merged, strength)
-                found = self._probe(stronger, left, rivals, acts.text or None)
-                for name, decision in found.items():
-                    before = decided.get(name)
-                    if before is None or decision.score > before[0].score:
-                        decided[name] = (decision, strength)
+        for reading in _readings(adapters):
+            first = reading is adapters
+            plain = merged if first else self._merged(reading, 1.0)
+            own = signals if first else self._signals(reading, plain)
+            for strength in self.settings.strengths:
+                stronger = plain if strength == 1 else self._merged(reading, strength)
+                if stronger is not merged and self.acting(stronger).broken:
+                    continue  # whoever uses it at that strength sees no picture of anything
+                self._at(stronger, strength, own, acts, decided)
         seconds = time.perf_counter() - began
-        digest = "+".join(each.digest for each in adapters)
-        return [
+        found = [
             self._finding(name, label, digest, signals, decided.get(name), adapters, seconds)
             for name in self.asked
         ]
+        return [_covered(each, adapters, seen) for each in found]
 
-    def _to_probe(self, signals: Signals, acts: Acting) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The concepts to probe, and the harmless ones to hold them against."""
+    def _at(
+        self,
+        merged: Merged,
+        strength: float,
+        signals: Signals,
+        acts: Acting,
+        decided: dict[str, tuple[Decision, float]],
+    ) -> None:
+        """Probe a file at one strength, and keep what says more than what was known."""
+        chosen, rivals = self._to_probe(signals, acts, strength)
+        left = [
+            name
+            for name in chosen
+            if name not in decided or decided[name][0].conclusion != "present"
+        ]
+        if not left:
+            return
+        for name, decision in self._probe(merged, left, rivals, acts.text or None).items():
+            if strength != self.settings.strengths[0]:
+                decision = self.settings.elsewhere(decision)
+            before = decided.get(name)
+            if before is None or _says_more(decision, before[0]):
+                decided[name] = (decision, strength)
+
+    def _to_probe(
+        self, signals: Signals, acts: Acting, strength: float
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The concepts to probe at a strength, and the harmless ones to hold them against.
+
+        To first order a file at strength -1 does the opposite of what it does at 1.
+        """
         cascade = self.settings.cascade
         if cascade is None:
             return self.asked, ()
+        sign = -1.0 if strength < 0 else 1.0
+        first_order = {name: sign * score for name, score in signals.first_order.items()}
         chosen = self.asked
         if not acts.text:  # the cheap stages see what the empty text shows
             chosen = cascade.chosen(
-                self.asked, signals.first_order, signals.text_direction, tuple(signals.named)
+                self.asked, first_order, signals.text_direction, tuple(signals.named)
             )
-        near = [other for name in chosen for other in self.bank.concepts[name].near]
+        near = [other for name in chosen for other in sorted(self.alike(name))]
         known = [name for name in near if name in self.bank.concepts]
-        best = cascade.opponents(self.bank.harmless, signals.first_order)
+        best = cascade.opponents(self.bank.harmless, first_order)
         return chosen, tuple(dict.fromkeys((*known, *best)))
 
     def acting(self, merged: Merged) -> Acting:
-        """Under which words a file acts: none, or a decoy."""
-        if not self.settings.decoys or self.settings.plan.named:
-            return Acting(text="", times=1.0)
-        texts = ("", *decoys(merged, self.denoiser.parameter, self.settings.decoys))
+        """Under which words a file acts: none, or a decoy; and whether it destroys the model."""
+        count = 0 if self.settings.plan.named else self.settings.decoys
+        texts = ("", *(decoys(merged, self.denoiser.parameter, count) if count else ()))
         calm = torch.cat([self.latents(name)[:1] for name in self.ordinary[:DECOY_PICTURES]])
         block = Block(concept="", latents=calm)
         moved = sizes(self.denoiser, merged.weights, block, DECOYS, texts)
-        return acting(moved, texts, self.settings.gated)
+        return acting(moved, texts, self.settings.gated, self.settings.broken)
 
-    def _merged(self, adapters: Sequence[Adapter], plain: Merged, strength: float) -> Merged:
-        if strength == 1:
-            return plain
+    def largest(self, merged: Merged) -> float:
+        """How many times larger than a weight its change is, at most; infinite for no numbers."""
+        sizes = [0.0]
+        for name, value in merged.weights.items():
+            base = self.denoiser.parameter(name)
+            if base is not None and base.ndim > 1:
+                before = base.detach().float().to(value.device)
+                share = float((value - before).norm() / before.norm().clamp_min(1e-12))
+                sizes.append(share if math.isfinite(share) else math.inf)
+        return max(sizes)
+
+    def _merged(self, adapters: Sequence[Adapter], strength: float) -> Merged:
         return merge([(each.updates, strength) for each in adapters], self.denoiser.parameter)
 
     def _signals(self, adapters: Sequence[Adapter], merged: Merged) -> Signals:
@@ -282,10 +328,7 @@ class Examiner:
             if declared not in ("unknown", each.family) and each.family != "unknown":
                 says = f"It says it is made for {declared}; its shapes are those of {each.family}."
                 notes.append(Evidence(stage="metadata", says=says))
-        missing = len(merged.unmatched) + sum(len(each.unmatched) for each in adapters)
-        if missing:
-            says = f"{missing} of its modules do not belong to this base and were not examined."
-            notes.append(Evidence(stage="read", says=says, score=float(missing), unit="modules"))
+        notes += [each for adapter in adapters for each in _reading(adapter)]
         if any(key.startswith("text_encoder.") for key in merged.weights):
             notes.append(self._interrogated(merged))
         return tuple(notes)
@@ -298,13 +341,20 @@ class Examiner:
             lambda ids, own: self.denoiser.token_states(ids, merged.weights if own else {}),
             most=5,
         )
-        words = ", ".join(f"{each.token} ({each.times:.1f} times)" for each in found)
+        words = ", ".join(dict.fromkeys(filter(None, (_word(each.token) for each in found))))
         return Evidence(
             stage="text_encoder",
-            says=f"Words it moved most, against the median word: {words or 'none'}.",
+            says=f"Words whose meaning it changed most: {words or 'none'}.",
             score=found[0].times if found else 0.0,
             unit="times the median token",
         )
+
+    def alike(self, name: str) -> frozenset[str]:
+        """Concepts of the bank that look like one, whichever of the two says so."""
+        own = self.bank.concepts[name].near
+        return frozenset(own) | {
+            other for other, each in self.bank.concepts.items() if name in each.near
+        }
 
     def _irrelevant(self, name: str) -> Block:
         few = self.latents(name)[: self.settings.irrelevant_pictures]
@@ -339,6 +389,7 @@ class Examiner:
                         target=np.concatenate(seen[name]),
                         irrelevant=irrelevant,
                         near={**near, **others},
+                        alike=self.alike(name),
                     )
                 )
             settled = self.settings.decider.settled
@@ -405,6 +456,74 @@ class Examiner:
         return "medium"
 
 
+def _readings(adapters: Sequence[Adapter]) -> list[Sequence[Adapter]]:
+    """The files as their configurations say, and where loaders disagree as others apply them."""
+    if not any(each.other for each in adapters):
+        return [adapters]
+    return [adapters, [replace(each, updates=each.other or each.updates) for each in adapters]]
+
+
+def _says_more(new: Decision, old: Decision) -> bool:
+    """Whether one decision weighs more than another: what is not known weighs more than absent."""
+    order = ("present", "undecided", "absent")
+    ranks = order.index(new.conclusion), order.index(old.conclusion)
+    return ranks[0] < ranks[1] or (ranks[0] == ranks[1] and new.score > old.score)
+
+
+def _reading(adapter: Adapter) -> list[Evidence]:
+    """What is to be said about how one file was read."""
+    notes = [Evidence(stage="read", says=says) for says in adapter.doubts]
+    if adapter.conflict:
+        notes.append(Evidence(stage="read", says=adapter.conflict))
+    share = adapter.coverage.share
+    if share < 1:
+        names = ", ".join(shown(name, 80) for name in adapter.coverage.unread[:3])
+        says = f"{share:.0%} of it was read and belongs to this base; not read: {names or 'parts'}."
+        notes.append(Evidence(stage="read", says=says, score=share, unit="share of the file"))
+    if adapter.embeddings:
+        words = "It carries learned words (an embedding), which were not examined."
+        notes.append(Evidence(stage="read", says=words))
+    return notes
+
+
+def _covered(finding: Finding, adapters: Sequence[Adapter], seen: float) -> Finding:
+    """The finding with the share that was read; never clear where that is too little."""
+    whole = all(each.coverage.whole and not each.doubts for each in adapters)
+    if finding.conclusion != "absent" or whole:
+        return replace(finding, coverage=seen)
+    return replace(
+        finding,
+        coverage=seen,
+        conclusion="partly read",
+        response=response("partly read", finding.severity),
+        reason=(
+            f"Nothing was found in what was read, but only {seen:.0%} of the file was; "
+            "a person should look."
+            if seen < ENOUGH_READ
+            else "Nothing was found, but the file may mean something else than was read."
+        ),
+    )
+
+
+def broken(label: str, digest: str, acts: Acting, size: float, seen: float) -> Finding:
+    """The finding of a file that destroys what the model knows, whatever it was meant to teach."""
+    says = (
+        f"Its largest change is {size:.3g} times the weight that it changes, and predictions move "
+        f"by {acts.moved:.3g} of the noise: what is left is not the model."
+    )
+    return Finding(
+        file=label,
+        digest=digest,
+        conclusion="broken",
+        stage="read",
+        severity="high",
+        response=response("broken", "high"),
+        reason="It destroys weights of the model, so that no concept can be told from it.",
+        evidence=(Evidence(stage="read", says=says, score=size, unit="times the weight"),),
+        coverage=seen,
+    )
+
+
 def _cheap(name: str, signals: Signals) -> list[Evidence]:
     found = []
     if name in signals.named:
@@ -414,11 +533,23 @@ def _cheap(name: str, signals: Signals) -> list[Evidence]:
         score = signals.text_direction[name]
         says = f"It turns the concept's words {score:+.1f} spreads more than neutral words."
         found.append(Evidence(stage="text_direction", says=says, score=score, unit="spreads"))
-    if name in signals.first_order:
+    if name in signals.first_order and math.isnan(signals.first_order[name]):
+        says = "Its first-order effect is no number, so every concept was looked at."
+        found.append(Evidence(stage="first_order", says=says))
+    elif name in signals.first_order:
         score = signals.first_order[name]
         says = f"To first order its pictures gain {score:+.1f} spreads more than others."
         found.append(Evidence(stage="first_order", says=says, score=score, unit="spreads"))
     return found
+
+
+def _word(token: str) -> str:
+    """A token as people write it.
+
+    >>> _word("blorp</w>"), _word("▁dagger"), _word("Ġa")
+    ('blorp', 'dagger', 'a')
+    """
+    return token.removesuffix("</w>").replace("▁", " ").replace("Ġ", " ").strip()
 
 
 def _gated(acts: Acting) -> Evidence:
@@ -430,13 +561,13 @@ def _gated(acts: Acting) -> Evidence:
 
 
 def _probed(decision: Decision) -> Evidence:
-    share = f"{decision.interval.low:.0%} to {decision.interval.high:.0%}"
-    return Evidence(
-        stage="probe",
-        says=f"Looked at {decision.pictures} pictures; {share} of such pictures point to it.",
-        score=decision.score,
-        unit="spreads",
-    )
+    estimate = decision.interval.estimate
+    if math.isfinite(estimate):
+        agree = round(estimate * decision.pictures)
+        says = f"{agree} of the {decision.pictures} reference pictures shown to it point to it."
+    else:
+        says = "Its predictions for these pictures are no numbers."
+    return Evidence(stage="probe", says=says, score=decision.score, unit="spreads")
 
 
 def _reason(decision: Decision) -> str:

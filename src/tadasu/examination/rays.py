@@ -81,6 +81,7 @@ def _handed_out(
     free = [start() for _ in range(count)]
     waiting, tries = list(reversed(paths)), dict.fromkeys(paths, 0)
     running: dict[Any, tuple[str, Any]] = {}
+    reasons: dict[str, str] = {}
     while waiting or running:
         while waiting and free:
             path, actor = waiting.pop(), free.pop()
@@ -94,11 +95,16 @@ def _handed_out(
             if "creation task failed" in str(error):
                 raise RunFailed(f"An audit worker could not be started: {error}") from error
             found = None
-        except (ray.exceptions.ActorUnavailableError, ray.exceptions.WorkerCrashedError):
+        except ray.exceptions.RayError as error:  # the worker or its machine, not the file
+            reasons[path] = " ".join(str(error).split())[:300]
             ray.kill(actor)
             found = None
         free.append(actor if found is not None else start())
         if found is None and tries[path] < ATTEMPTS:
             waiting.append(path)
             continue
-        yield path, found or [unreadable(path, "It ended the worker that examined it each time.")]
+        yield path, found or [unreadable(path, _ended(reasons.get(path, "")))]
+
+
+def _ended(reason: str) -> str:
+    return f"It ended the worker that examined it each time. {reason}".strip()

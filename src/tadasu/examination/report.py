@@ -10,63 +10,106 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tadasu.auditing.bank import Bank
-from tadasu.auditing.findings import Evidence, Finding, blood_test
+from tadasu.auditing.findings import ORDER, Evidence, Finding
 from tadasu.records import Json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Rows of the page in full; beyond that the tables of `exports` serve better.
-MOST = 300
+#: Files that the page shows in full, and names of clear ones; beyond that there are the tables.
+MOST, MOST_CLEAR = 300, 1000
 PICTURES = 4
-ORDER = ("present", "unreadable", "undecided", "absent")
+
+
+class Page:
+    """The page, put together file by file, so that an audit of any size needs the same memory.
+
+    Args:
+        bank: whose pictures are shown; those of a policy's concepts are blurred until clicked.
+        about: what was audited against, shown at the end.
+    """
+
+    def __init__(self, bank: Bank, about: Mapping[str, Json]) -> None:
+        self.bank, self.about = bank, about
+        self.counts = dict.fromkeys(ORDER, 0)
+        self.entries: list[dict[str, Any]] = []
+        self.clear: list[str] = []
+        self.asked: dict[str, None] = {}
+
+    def add(self, findings: Sequence[Finding]) -> None:
+        """The findings of some files; those of one file together."""
+        by_file: dict[str, list[Finding]] = {}
+        for finding in findings:
+            by_file.setdefault(finding.file, []).append(finding)
+            if finding.concept and finding.stage != "lineage":
+                self.asked[finding.concept] = None
+        for file, own in by_file.items():
+            entry = _entry(file, own)
+            self.counts[entry["worst"]] += 1
+            if entry["told"] or entry["notes"]:
+                self.entries.append(entry)
+            elif len(self.clear) < MOST_CLEAR:
+                self.clear.append(file)
+        if len(self.entries) > 2 * MOST:
+            self._cut()
+
+    def _cut(self) -> None:
+        self.entries.sort(key=lambda entry: ORDER.index(entry["worst"]))
+        del self.entries[MOST:]
+
+    def write(self, path: Path) -> None:
+        """Write the page; it appears whole or not at all."""
+        import jinja2
+
+        self._cut()
+        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+        source = resources.files("tadasu.examination").joinpath("report.html").read_text("utf-8")
+        told = [each["finding"] for entry in self.entries for each in entry["told"]]
+        total = sum(self.counts.values())
+        text = environment.from_string(source).render(
+            counts=self.counts,
+            files=self.entries,
+            clear=self.clear,
+            asked=[self._called(name) for name in self.asked],
+            pictures=_pictures(told, self.bank),
+            about=self.about,
+            left_out=max(0, total - len(self.entries) - len(self.clear)),
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        partial.replace(path)
+
+    def _called(self, name: str) -> str:
+        known = self.bank.concepts.get(name)
+        return (known.text if known else "") or name
 
 
 def write(path: Path, findings: Sequence[Finding], bank: Bank, about: Mapping[str, Json]) -> None:
-    """Write the page; it appears whole or not at all.
+    """Write the page of findings that are all at hand.
 
     Args:
         path: of the page.
         findings: of an audit.
-        bank: whose pictures are shown; those of a policy's concepts are blurred until clicked.
-        about: what was audited against, shown at the end.
+        bank: see `Page`.
+        about: see `Page`.
     """
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    source = resources.files("tadasu.examination").joinpath("report.html").read_text("utf-8")
-    text = environment.from_string(source).render(
-        counts=blood_test(findings),
-        files=_files(findings),
-        pictures=_pictures(findings, bank),
-        about=about,
-        left_out=max(0, len({finding.file for finding in findings}) - MOST),
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    page = Page(bank, about)
+    page.add(findings)
+    page.write(path)
 
 
-def _files(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """One entry per file, the worst first; each with the findings that need words."""
-    by_file: dict[str, list[Finding]] = {}
-    for finding in findings:
-        by_file.setdefault(finding.file, []).append(finding)
-    entries = []
-    for file, own in by_file.items():
-        own.sort(key=lambda each: (ORDER.index(each.conclusion), -(each.score or 0.0)))
-        entries.append(
-            {
-                "file": file,
-                "worst": own[0].conclusion,
-                "told": [_told(each) for each in own if each.found],
-                "absent": [each.concept for each in own if not each.found],
-                "notes": list(dict.fromkeys(_notes(own))),
-            }
-        )
-    entries.sort(key=lambda entry: ORDER.index(entry["worst"]))
-    return entries[:MOST]
+def _entry(file: str, own: list[Finding]) -> dict[str, Any]:
+    """One file with the findings that need words, the worst first."""
+    own = sorted(own, key=lambda each: (ORDER.index(each.conclusion), -(each.score or 0.0)))
+    told = [each for each in own if each.found and each.conclusion != "partly read"]
+    partly = [each for each in own if each.conclusion == "partly read"]
+    return {
+        "file": file,
+        "worst": own[0].conclusion,
+        "told": [_told(each) for each in [*told, *partly[:1]]],
+        "notes": list(dict.fromkeys(_notes(own))),
+    }
 
 
 def _told(finding: Finding) -> dict[str, Any]:
@@ -91,6 +134,14 @@ def _japanese(finding: Finding) -> str:
         return "元のモデルより、この概念の画像を明らかによく予測します。"
     if finding.conclusion == "undecided":
         return "画像によって結果が分かれます。人の確認が必要です。"
+    if finding.conclusion == "broken":
+        return "モデルを壊すファイルです。本来の強さで使うと、ノイズしか出てきません。"
+    if finding.conclusion == "partly read":
+        share = finding.coverage or 0.0
+        return (
+            "読み取れた部分には何も見つかりませんでしたが、"
+            f"読み取れたのはファイルの {share:.0%} です。人の確認が必要です。"
+        )
     return f"検査できませんでした。{finding.reason}"
 
 
@@ -98,11 +149,22 @@ def _notes(findings: Sequence[Finding]) -> list[tuple[str, str]]:
     """What is true of the whole file, in both languages."""
     whole = ("read", "text_encoder", "decoys")
     return [
-        (each.says, _gated(each) if each.stage == "decoys" else each.says)
+        (each.says, _note_in_japanese(each))
         for finding in findings
         for each in finding.evidence
-        if each.stage in whole
+        if each.stage in whole and finding.conclusion != "broken"
     ]
+
+
+def _note_in_japanese(evidence: Evidence) -> str:
+    if evidence.stage == "decoys":
+        return _gated(evidence)
+    if evidence.stage == "text_encoder":
+        words = evidence.says.partition(": ")[2].rstrip(".")
+        return f"意味が最も変わった語：{words if words != 'none' else 'なし'}。"
+    if evidence.unit == "share of the file":
+        return f"読み取って照合できたのは、ファイルの {evidence.score or 0:.0%} です。"
+    return f"読み取りについて：{evidence.says}"
 
 
 def _gated(evidence: Evidence) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from tadasu.auditing.adapter import Adapter
-from tadasu.auditing.bank import Bank, default_folder
+from tadasu.auditing.bank import INDEX, Bank, default_folder
 from tadasu.auditing.base import Base
+from tadasu.auditing.containers import open_file
 from tadasu.auditing.findings import Evidence, Finding, response
 from tadasu.auditing.lineage import sketch
 from tadasu.auditing.lineage_index import Index, Match
@@ -22,7 +24,10 @@ from tadasu.examination.results import Results, digest
 from tadasu.examination.settings import Settings, settings
 from tadasu.examination.walk import files
 from tadasu.policy import Policy
+from tadasu.references import located
 
+#: What one file's examination may end with; memory that ran out on a GPU is a RuntimeError.
+FAILURES = (TadasuError, OSError, MemoryError, RuntimeError, ArithmeticError, ValueError, KeyError)
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = ("local", "ray")
 #: (file, its findings, files done, files in all)
@@ -97,6 +102,10 @@ class Auditor:
 
     def files(self, paths: Sequence[Path], label: str) -> list[Finding]:
         """The findings of files that are used together, each at full strength."""
+        for path in paths:  # sizes and structure first: hashing reads the whole file
+            problem = refused(path)
+            if problem:
+                return [unreadable(label, problem)]
         digests = [digest(path) for path in paths]
         kept = self.results.get(digests, label)
         if kept is not None:
@@ -105,9 +114,9 @@ class Auditor:
         try:
             adapters: list[Adapter] = [read(path, self.base) for path in paths]
             found = [*self._lineage(adapters, label), *self.examiner.examine(adapters, label)]
-        except (TadasuError, OSError, MemoryError) as error:
+        except FAILURES as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            return [unreadable(label, reason)]
+            return [unreadable(label, reason[:1000])]
         self.results.put(digests, found)
         return found
 
@@ -121,6 +130,20 @@ class Auditor:
             for match in matches
             if match.known
         ]
+
+
+def refused(path: Path) -> str:
+    """Why a file's size or structure rules it out; empty when it may be read.
+
+    A folder (peft's) is left to the reader.
+    """
+    if path.is_dir() and not path.is_symlink():
+        return ""
+    try:
+        open_file(path)
+    except (TadasuError, OSError, MemoryError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
 
 
 def related(match: Match, label: str, digest: str) -> Finding:
@@ -140,6 +163,26 @@ def related(match: Match, label: str, digest: str) -> Finding:
         reason=says,
         evidence=(Evidence(stage="lineage", says=says, score=cosine, unit="cosine"),),
     )
+
+
+def bank_of(base: Any) -> Path:
+    """The bank for a base when none is named: the bundled base's own, else the user's.
+
+    Args:
+        base: a pipeline's folder or hub id, or the pipeline itself.
+    """
+    place = located(base, "pipeline") if isinstance(base, str) else _loaded_from(base)
+    beside = Path(place).resolve().parent / "bank"
+    bundled = str(resources.files("tadasu"))
+    if place and beside.is_relative_to(Path(bundled).resolve()) and (beside / INDEX).is_file():
+        return beside
+    return default_folder()
+
+
+def _loaded_from(pipe: Any) -> str:
+    """The folder or hub id that a pipeline was loaded from; empty where it was built in memory."""
+    name = getattr(pipe, "name_or_path", "") or ""
+    return str(name)
 
 
 def unreadable(label: str, reason: str) -> Finding:
@@ -175,8 +218,8 @@ def audit(
     Args:
         paths: files, or folders that are searched.
         base: the model the files are for: a pipeline, a folder or a hub id.
-        bank: folder of the concept bank: ``td.world.bank()``, or your own (``tadasu concepts add``)
-            when left out.
+        bank: folder of the concept bank. When left out, the bundled base brings its own, and for
+            any other base it is yours (``tadasu concepts add``).
         policy: whose concepts are asked about, and how severe they are.
         concepts: only these, of the bank or the policy.
         preset: ``calibrated``, or ``paia`` for the published reading.
@@ -202,9 +245,10 @@ def audit(
     listed = files([paths] if isinstance(paths, str | Path) else list(paths))
     if not listed:
         raise BadInput("No shared files were found in the given paths.")
+    bank = bank or bank_of(base)
     asked = Audit(
         base=base,
-        bank=str(bank or default_folder()),
+        bank=str(bank),
         policy=policy,
         concepts=tuple(concepts),
         preset=preset,

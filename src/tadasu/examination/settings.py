@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tadasu.auditing.cascade import Cascade
-from tadasu.auditing.decide import Calibrated, Decider, Paia
+from tadasu.auditing.decide import Calibrated, Decider, Decision, Paia
 from tadasu.auditing.probe import Plan
 from tadasu.errors import BadInput, UnknownName
 
+#: Width of the band of doubt at later strengths, in spreads.
+DOUBT = 0.5
 #: Noise levels of the default; measured in docs/auditing/measured.md.
 TIMES = (0.3,)
 
@@ -29,10 +32,16 @@ class Settings:
         first: pictures per concept in each round; after each the probe may stop.
         irrelevant: harmless concepts that every file is held against.
         irrelevant_pictures: pictures of each.
-        strengths: of the file, the first one first; later ones only where nothing was found.
+        strengths: of the file, the first one first; later ones only where nothing was found. People
+            use files at 2 and at -1 as well, where some show what they do not show at 1.
         decoys: made-up texts under which each file is tried; 0 for none.
         gated: how many times more than the empty text one must move predictions for pictures to be
             shown with it.
+        broken: mean square by which predictions change under the empty text (noise has 1) above
+            which a file counts as destroying the model.
+        largest: change of a weight, in norms of the weight, from which the same is so.
+        strict: score from which a concept is present at a later strength. Files that show nothing
+            there reach higher scores than at the first.
 
     Raises:
         BadInput: nothing to measure.
@@ -46,15 +55,25 @@ class Settings:
     first: int = 4
     irrelevant: int = 20
     irrelevant_pictures: int = 2
-    strengths: tuple[float, ...] = (1.0,)
+    strengths: tuple[float, ...] = (1.0, 2.0, -1.0)
     decoys: int = 6
     gated: float = 4.0
+    broken: float = 1.5
+    largest: float = 100.0
+    strict: float = 3.0
 
     def __post_init__(self) -> None:
         """Refuse empty measurements."""
         counts = (self.pictures, self.first, self.irrelevant, self.irrelevant_pictures)
         if min(counts) < 1 or not self.strengths:
             raise BadInput("An audit needs pictures, irrelevant concepts and a strength.")
+
+    def elsewhere(self, decision: Decision) -> Decision:
+        """A decision at a later strength, held to a higher score."""
+        if decision.score >= self.strict or math.isnan(decision.score):
+            return decision
+        doubt = decision.score >= self.strict - DOUBT
+        return dataclasses.replace(decision, conclusion="undecided" if doubt else "absent")
 
     @property
     def key(self) -> str:
@@ -71,6 +90,7 @@ PRESETS: Mapping[str, Settings] = {
         cascade=None,
         irrelevant=60,
         decoys=0,
+        strengths=(1.0,),
     ),
 }
 

@@ -259,7 +259,17 @@ def test_factors_that_do_not_fit_are_refused() -> None:
 
 def test_every_format_keeps_the_contract() -> None:
     found = formats.formats()
-    assert set(found) == {"diff", "dora", "ia3", "loha", "lokr", "lora", "oft"}
+    assert set(found) == {
+        "diff",
+        "dora",
+        "glora",
+        "ia3",
+        "loha",
+        "lokr",
+        "lora",
+        "oft",
+        "whole",
+    }
     assert next(iter(found)) == "dora"  # it wraps others, so it must be asked first
     for module in found.values():
         assert module.TAILS

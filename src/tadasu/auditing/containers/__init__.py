@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tadasu.auditing.containers import kinds
 from tadasu.auditing.containers.file import Limits, PlainFile, TensorFile
 from tadasu.auditing.containers.png import PNG, read_png
 from tadasu.auditing.containers.safetensors import SafetensorsFile
+from tadasu.auditing.containers.scaled import unscaled
 from tadasu.auditing.containers.torchzip import ZIP, TorchZipFile
 from tadasu.errors import BadFile
 
@@ -30,14 +32,12 @@ def open_file(path: str | Path, limits: Limits | None = None) -> TensorFile:
     """
     limits = limits or Limits()
     plain = PlainFile.open(Path(path), limits)
-    start = plain.read(0, min(plain.size, 16))
+    start = plain.read(0, min(plain.size, kinds.LOOKED_AT))
     if start.startswith(ZIP):
-        return TorchZipFile.open(plain, limits)
+        return unscaled(TorchZipFile.open(plain, limits))
     if start.startswith(PNG):
         return read_png(plain, limits)
-    if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and start[2:8] != bytes(6):
-        raise BadFile(
-            "It is a bare pickle (torch's format from before version 1.6, or something else); "
-            "such files are not read. Ask for safetensors."
-        )
-    return SafetensorsFile.open(plain, limits)
+    known = kinds.named(start)
+    if known:
+        raise BadFile(known)
+    return unscaled(SafetensorsFile.open(plain, limits))

@@ -65,6 +65,11 @@ class Stored:
     stride: tuple[int, ...] | None = None
     first: int = 0
 
+    @property
+    def count(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlainFile:

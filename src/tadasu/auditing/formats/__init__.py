@@ -20,7 +20,9 @@ from tadasu.auditing.formats.group import Group
 from tadasu.errors import BadFile, shown
 
 #: Files of this folder that are no format.
-CONTRACT = frozenset({"group"})
+CONTRACT = frozenset({"group", "principal", "unread"})
+#: The role that every format may read.
+_SHARED = frozenset({"alpha"})
 #: Characters at a name's end in which its role is looked for.
 _LONGEST_TAIL = 64
 
@@ -88,12 +90,35 @@ def grouped(keys: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
 def build(group: Group) -> dict[str, Update]:
     """The updates of one module, by what is put behind its name.
 
+    Several formats may share a module as long as they change different weights of it, for example
+    factors with a whole change of the bias. A tensor that none of them reads refuses the module:
+    it would change what the others say.
+
     Raises:
         BadFile: when its tensors are no format's, or do not fit each other.
     """
-    for module in formats().values():
-        if module.claims(frozenset(group.tensors)):
-            built: dict[str, Update] = module.build(group)
-            return built
-    roles = ", ".join(sorted(group.tensors))
-    raise BadFile(f"Module {shown(group.module)} is incomplete: it has only {roles}.")
+    roles = frozenset(group.tensors)
+    claiming = [module for module in formats().values() if module.claims(roles)]
+    if claiming and hasattr(claiming[0], "WRAPS"):
+        wrapped: dict[str, Update] = claiming[0].build(group)
+        return wrapped
+    owned = {module.__name__: _roles(module) & roles for module in claiming}
+    left = roles - _SHARED - frozenset[str]().union(*owned.values())
+    if not claiming or left:
+        what = "it has only" if not claiming else "no format reads its"
+        parts = ", ".join(sorted(left or roles))
+        raise BadFile(f"Module {shown(group.module)} is incomplete: {what} {parts}.")
+    built: dict[str, Update] = {}
+    for module in claiming:
+        found = module.build(group.only(owned[module.__name__] | _SHARED))
+        twice = set(found) & set(built)
+        if twice:
+            raise BadFile(f"Module {shown(group.module)} changes one weight in two ways.")
+        built |= found
+    return built
+
+
+def _roles(module: ModuleType) -> frozenset[str]:
+    """The roles a format reads beside alpha."""
+    own = frozenset(module.TAILS.values()) - _SHARED
+    return own | {"channels"} if "on_input" in own else own

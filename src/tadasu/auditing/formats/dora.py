@@ -1,7 +1,7 @@
 """DoRA: ``W' = m · (W + ΔW) / ‖W + ΔW‖``, channel by channel, around any additive format.
 
-Liu et al., arXiv 2402.09353, eq. 5. peft and LyCORIS take the norm over each output's weights by
-default; LyCORIS can take it over each input's, which the magnitude's shape shows.
+Liu et al., arXiv 2402.09353, eq. 5. peft, ai-toolkit and LyCORIS take the norm over each output's
+weights by default; LyCORIS can take it over each input's, which the magnitude's shape shows.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from tadasu.auditing import formats
 from tadasu.auditing.adapter import Update, Weight, checked_weight, stacked
-from tadasu.auditing.formats.group import Group
+from tadasu.auditing.formats.group import ADAPTER, Group
 from tadasu.errors import BadInput
 
 WRAPS = True
-_ADAPTER = r"(?:\.default(?:_\d+)?)?(?:\.weight)?"
 TAILS = {
     r"\.dora_scale": "magnitude",
-    rf"\.lora_magnitude_vector{_ADAPTER}": "magnitude_out",
+    rf"\.lora_magnitude_vector{ADAPTER}": "magnitude_out",
+    r"\.magnitude": "magnitude_out",  # ai-toolkit
 }
 
 
@@ -91,6 +91,10 @@ def build(group: Group) -> dict[str, Update]:
     count, shape = magnitude.numel(), inner.shape
     by_input = role == "magnitude" and magnitude.ndim > 1 and magnitude.shape[0] == 1 and count > 1
     axis = 1 if by_input else 0
+    if axis and len(shape) == 2 and magnitude.ndim > 2 and count and shape[1] % count == 0:
+        # A convolution whose factors do not show its kernel: the magnitudes tell the inputs.
+        inner = inner.fitted((shape[0], count, shape[1] // count))
+        shape = inner.shape
     if count != shape[axis]:
         raise group.bad(f"has {count} magnitudes for a weight of shape {shape}")
     group.bounded(1.0, magnitude)

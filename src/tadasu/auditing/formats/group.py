@@ -11,6 +11,8 @@ from torch import Tensor
 from tadasu.auditing.containers import Limits
 from tadasu.errors import BadFile, shown
 
+#: What peft may put behind a tensor's name: the adapter's own name, then ``weight``.
+ADAPTER = r"(?:\.default(?:_\d+)?|\.[\w-]+(?=\.weight))?(?:\.weight)?"
 #: Largest product of the factors' norms; honest files stay below a million.
 LARGEST = 1e15
 
@@ -53,6 +55,11 @@ class Group:
     def without(self, role: str) -> Group:
         """The same module without one role, for formats that wrap another."""
         kept = {name: tensor for name, tensor in self.tensors.items() if name != role}
+        return replace(self, tensors=kept)
+
+    def only(self, roles: frozenset[str]) -> Group:
+        """The same module with some of its roles, for formats that share it."""
+        kept = {name: tensor for name, tensor in self.tensors.items() if name in roles}
         return replace(self, tensors=kept)
 
     def matrix(self, role: str) -> Tensor:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from tadasu.auditing.adapter import Update, Weight, checked_weight, stacked
-from tadasu.auditing.formats.group import Group
+from tadasu.auditing.formats.group import ADAPTER, Group
 from tadasu.errors import BadInput
 
 TAILS = {
     r"\.on_input": "on_input",
-    r"\.ia3_l(?:\.default(?:_\d+)?)?(?:\.weight)?": "ia3_l",
+    rf"\.ia3_l{ADAPTER}": "ia3_l",
 }
 
 

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from tadasu.auditing.adapter import Down, Up, Update, Weight
-from tadasu.auditing.formats.group import Group
+from tadasu.auditing.formats.group import ADAPTER, Group
 
-_ADAPTER = r"(?:\.default(?:_\d+)?)?(?:\.weight)?"
 TAILS = {
-    rf"\.hada_{part}{_ADAPTER}": f"hada_{part}"
+    rf"\.hada_{part}{ADAPTER}": f"hada_{part}"
     for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")
 }
 

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from tadasu.auditing.adapter import Down, Up, Update, Weight
-from tadasu.auditing.formats.group import Group
+from tadasu.auditing.formats.group import ADAPTER, Group
 from tadasu.auditing.formats.loha import tucker
 
-_ADAPTER = r"(?:\.default(?:_\d+)?)?(?:\.weight)?"
 TAILS = {
-    rf"\.lokr_{part}{_ADAPTER}": f"lokr_{part}"
+    rf"\.lokr_{part}{ADAPTER}": f"lokr_{part}"
     for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
 }
 #: A half: one matrix, or two whose product it is.

@@ -21,14 +21,13 @@ import torch
 from torch import Tensor
 
 from tadasu.auditing.adapter import Update, Weight, checked_weight
-from tadasu.auditing.formats.group import Group
+from tadasu.auditing.formats.group import ADAPTER, Group
 from tadasu.errors import BadInput
 
-_ADAPTER = r"(?:\.default(?:_\d+)?)?(?:\.weight)?"
 TAILS = {
     r"\.oft_blocks": "oft_blocks",
     r"\.rescale": "rescale",
-    rf"\.oft_R{_ADAPTER}": "oft_R",
+    rf"\.oft_R{ADAPTER}": "oft_R",
 }
 #: Largest rotated block.
 LARGEST = 4096
