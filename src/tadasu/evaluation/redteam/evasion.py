@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tadasu.concepts import Concept
-from tadasu.detectors.names import Lexicon, NameHit
+from tadasu.detectors.names import Lexicon
+from tadasu.detectors.trie import NameHit
 from tadasu.errors import BadInput, shown
 
 
