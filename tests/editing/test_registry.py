@@ -21,7 +21,7 @@ def test_every_solver_is_a_frozen_dataclass_with_a_reading(name: str) -> None:
 
 
 def test_presets_and_parameters() -> None:
-    assert presets("uce") == ("v1", "v2")
+    assert presets("uce") == ("v1", "v2", "v2_object", "v2_art", "debias_v1")
     assert parse("uce:v1").reading.tokens == "last+tail"
     assert parse("rece:rounds=1,regularisation=0.5").rounds == 1
     assert parse("uce:v2,ridge=2").ridge == 2.0

@@ -225,6 +225,7 @@ def pose(
             texts=tuple(options.preserve), captions=tuple(options.captions), prior=options.prior
         ),
         grams=grams,
+        first=getattr(options.method, "first_reading", None),
     )
 
 
@@ -280,7 +281,8 @@ def from_recipe(
     """
     made, model = edit.recipe, model_of(pipe)
     read = made["reading"]
-    listed = {name: tuple(read[name]) for name in ("templates", "common") if name in read}
+    lists = ("templates", "common", "preserve_templates")
+    listed = {name: tuple(read[name]) for name in lists if name in read}
     reading = Reading(**{**read, **listed})
     encoder = model.encoder(sequence_length=made["sequence_length"], hidden=reading.hidden)
     edit.check_encoder(encoder.fingerprint, force=force)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -47,6 +48,7 @@ class Problem:
         source_offsets: how far each row is behind the name's last word; 0 is that word, below 0
             are the name's words before it.
         anchored: whether every row goes all the way to a text, instead of a fraction of a way.
+        first: the same targets read another way, for a solver whose first step reads them so.
     """
 
     sources: Float[Tensor, "edits width"]
@@ -67,6 +69,7 @@ class Problem:
     prior: Moment | None = None
     gram: Float[Tensor, "width width"] | None = None
     anchored: bool = True
+    first: Problem | None = None
 
     @property
     def width(self) -> int:
@@ -96,6 +99,11 @@ class Reading:
             professions that are balanced together; empty for each concept's own direction. What
             they share takes one direction of the map instead of one for each concept, and a form
             that does little in one concept's sentence acts there as in the others.
+        preserve_templates: sentences that preserved texts are put into; empty is ``templates``.
+        open_anchor: an empty anchor leaves its sentence open ("image of"), as the published code
+            does; otherwise it is the empty prompt in every template.
+        lengths: what a plain attribute's amount is a fraction of: each ``row``'s own length, or the
+            length of all the text's ``outputs`` together (the 2023 debias code).
     """
 
     tokens: Mode = "last+tail"
@@ -105,11 +113,20 @@ class Reading:
     hidden: bool = False
     inner: bool = False
     common: tuple[str, ...] = ()
+    preserve_templates: tuple[str, ...] = ()
+    open_anchor: bool = False
+    lengths: Literal["row", "outputs"] = "row"
 
     def __post_init__(self) -> None:
         """Refuse templates without a place for the name."""
-        if not self.templates or any("{}" not in template for template in self.templates):
+        every = (*self.templates, *self.preserve_templates)
+        if not self.templates or any("{}" not in template for template in every):
             raise BadInput("Every template needs {} where the concept's name goes.")
+
+    @property
+    def kept_templates(self) -> tuple[str, ...]:
+        """Sentences that preserved texts are put into."""
+        return self.preserve_templates or self.templates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +134,7 @@ class Kept:
     """What must stay.
 
     Args:
-        texts: preserve list; read through the same templates as the targets.
+        texts: preserve list; read through the templates of preserved texts.
         captions: ordinary prompts that the run-time gate must stay shut for; those that
             contain a changed name are left out.
         prior: measured second moments.
@@ -135,6 +152,7 @@ def assemble(
     reading: Reading | None = None,
     kept: Kept | None = None,
     grams: Mapping[str, Float[Tensor, "_width _width"]] | None = None,
+    first: Reading | None = None,
 ) -> dict[str, Problem]:
     """Encode every text once and lay out one problem per site.
 
@@ -144,6 +162,7 @@ def assemble(
         reading: token modes and templates.
         kept: what must stay.
         grams: per site, the sum of ``WᵀW`` over the edited projections.
+        first: a second reading of the same texts, see :attr:`Problem.first`.
 
     Raises:
         BadInput: when targets and preserve list contradict each other, when a target's anchor is
@@ -156,16 +175,19 @@ def assemble(
         kept.prior.check(encoder.fingerprint)
     if not kept.texts and any(t.anchor is None and not t.attributes for t in targets):
         raise BadInput("Anchor 'mean' needs a preserve list: it is the mean of what is kept.")
-    wanted = dict.fromkeys(_all_texts(targets, reading, kept))
+    readings = [reading] if first is None else [reading, first]
+    wanted = dict.fromkeys(text for some in readings for text in _all_texts(targets, some, kept))
     index = {text: row for row, text in enumerate(wanted)}
-    return {
-        site: _Layout(encoded, index, reading, kept).problem(
-            targets,
-            prior=kept.prior.moments.get(site) if kept.prior else None,
-            gram=(grams or {}).get(site),
-        )
-        for site, encoded in encoder.encode(list(wanted)).items()
-    }
+    problems = {}
+    for site, encoded in encoder.encode(list(wanted)).items():
+        prior = kept.prior.moments.get(site) if kept.prior else None
+        gram = (grams or {}).get(site)
+        found, *begun = [
+            _Layout(encoded, index, some, kept, gram).problem(targets, prior=prior)
+            for some in readings
+        ]
+        problems[site] = replace(found, first=begun[0]) if begun else found
+    return problems
 
 
 def filled(template: str, text: str) -> str:
@@ -193,13 +215,17 @@ def _all_texts(targets: Sequence[Target], reading: Reading, kept: Kept) -> list[
     formed = {form for target in targets for form in target.attributes if "{}" in form}
     if formed:
         names += [t for text in reading.common for t in (text, *_in_forms(text, sorted(formed)))]
-    names += kept.texts
     sentences = [form for t in reading.templates for form in (t, head(t))]
-    before = [before_name(t) for t in reading.templates] if reading.inner else []
+    still = [form for t in reading.kept_templates for form in (t, head(t))]
+    if any(target.anchor is None for target in targets):
+        still += sentences  # the mean of what is kept stands in the targets' own sentences
+    ahead = reading.inner or reading.open_anchor
+    before = [before_name(t) for t in reading.templates] if ahead else []
     return [
         "",
         *before,
         *(filled(form, name) for form in sentences for name in names),
+        *(filled(form, text) for form in still for text in kept.texts),
         *kept.captions,
     ]
 
@@ -221,20 +247,24 @@ class _Layout:
     """Rows of one site, looked up by text."""
 
     def __init__(
-        self, encoded: Encoded, index: Mapping[str, int], reading: Reading, kept: Kept
+        self,
+        encoded: Encoded,
+        index: Mapping[str, int],
+        reading: Reading,
+        kept: Kept,
+        gram: Tensor | None,
     ) -> None:
         self.encoded, self.index, self.reading, self.kept = encoded, index, reading, kept
+        self.gram = gram
         self.means: dict[str, Tensor] = {}
         self.shared: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
 
-    def problem(
-        self, targets: Sequence[Target], *, prior: Moment | None, gram: Tensor | None
-    ) -> Problem:
+    def problem(self, targets: Sequence[Target], *, prior: Moment | None) -> Problem:
         names = [
             (n, text)
             for n, target in enumerate(targets)
             for text in target.texts
-            if self._readable(text)
+            if self._readable(self.reading.templates[0], text)
         ]
         lost = [target.concept for n, target in enumerate(targets) if n not in dict(names)]
         if lost:
@@ -252,8 +282,9 @@ class _Layout:
         places = [self._place(t, names[k][1]) for k, t in sentences]
         weight = torch.tensor([target.weight for target in targets], dtype=torch.float64)
         width = self.encoded.contexts.shape[-1]
-        known = [text for text in self.kept.texts if self._readable(text)]
-        kept = [(t, text) for t in self.reading.templates for text in known]
+        into = self.reading.kept_templates
+        known = [text for text in self.kept.texts if self._readable(into[0], text)]
+        kept = [(t, text) for t in into for text in known]
         preserved = [self._rows(t, text, self.reading.preserve_tokens) for t, text in kept]
         spoken = {plain(text) for _, text in names}
         harmless = [c for c in self.kept.captions if not any(s in plain(c) for s in spoken)]
@@ -268,7 +299,7 @@ class _Layout:
             preserved_texts=len(preserved),
             empty=self.encoded.contexts[self.index[""]].to(torch.float64),
             prior=prior,
-            gram=gram,
+            gram=self.gram,
             anchored=all(not t.attributes and t.strength == 1 for t in targets),
             words=torch.stack([self.encoded.rows(*place, "last")[0] for place in places]),
             seen=self.encoded.contexts[[text for text, _ in places]],
@@ -279,8 +310,8 @@ class _Layout:
             source_offsets=torch.cat([offsets for _, _, offsets in moved]),
         )
 
-    def _readable(self, text: str) -> bool:
-        sentence = filled(self.reading.templates[0], text)
+    def _readable(self, template: str, text: str) -> bool:
+        sentence = filled(template, text)
         return any(where.readable for where in self.encoded.spans[self.index[sentence]])
 
     def _place(self, template: str, text: str) -> tuple[int, tuple[Span, ...]]:
@@ -296,6 +327,9 @@ class _Layout:
 
     def _pairs(self, template: str, text: str, other: str) -> tuple[Tensor, Tensor]:
         source, target = self._place(template, text), self._place(template, other)
+        if not other and self.reading.open_anchor:
+            ahead = self.index[before_name(template)]
+            target = ahead, self.encoded.spans[ahead]
         return self.encoded.pairs(source, target, self.reading.tokens, empty=self.reading.empty)
 
     def _in_form(self, text: str, form: str, template: str) -> Tensor:
@@ -322,7 +356,8 @@ class _Layout:
         if key not in self.shared:
             found = [
                 self._in_form(t, form, template) - self._rows(template, t, self.reading.tokens)
-                for t in filter(self._readable, self.reading.common)
+                for t in self.reading.common
+                if self._readable(self.reading.templates[0], t)
             ]
             word = torch.stack([rows[:1] for rows in found]).mean(0)
             after = [rows[1:].mean(0, keepdim=True) for rows in found if len(rows) > 1]
@@ -364,7 +399,7 @@ class _Layout:
     def _towards_kept(self, text: str, template: str) -> tuple[Tensor, Tensor]:
         tokens = self.reading.tokens
         if template not in self.means:
-            known = filter(self._readable, self.kept.texts)
+            known = [text for text in self.kept.texts if self._readable(template, text)]
             found = [self._rows(template, kept, tokens) for kept in known]
             shortest = min(rows.shape[0] for rows in found)
             self.means[template] = torch.stack([rows[:shortest] for rows in found]).mean(0)
@@ -373,16 +408,33 @@ class _Layout:
         return here[:shared], mean[:shared]
 
     def _shifted(self, target: Target, text: str, template: str) -> tuple[Tensor, Tensor]:
+        if self.reading.lengths == "outputs" and not any("{}" in a for a in target.attributes):
+            return self._shifted_together(target, text, template)
         here = self._rows(template, text, self.reading.tokens)
         there = here.clone()
         for attribute, amount in target.attributes.items():
             if "{}" in attribute:
                 there += amount * self._direction(text, attribute, template)
                 continue
-            # The 2023 code scales by the length of each layer's output, which no shared map can;
-            # here by the length of the context row.
             along = self._pairs(template, text, attribute)[1]
             shared = along.shape[0]
             unit = along / along.norm(dim=1, keepdim=True).clamp_min(1e-12)
             there[:shared] += amount * here[:shared].norm(dim=1, keepdim=True) * unit
         return here, there
+
+    def _shifted_together(self, target: Target, text: str, template: str) -> tuple[Tensor, Tensor]:
+        """Shifts measured on all outputs of a text together, one attribute after the other."""
+        pairs = {a: self._pairs(template, text, a) for a in target.attributes}
+        shared = min(here.shape[0] for here, _ in pairs.values())
+        here = next(iter(pairs.values()))[0][:shared]
+        there = here.clone()
+        for attribute, (_, along) in pairs.items():
+            unit = along[:shared] / _output_length(along[:shared], self.gram).clamp_min(1e-300)
+            there = there + target.attributes[attribute] * _output_length(there, self.gram) * unit
+        return here, there
+
+
+def _output_length(rows: Float[Tensor, "rows width"], gram: Tensor | None) -> Tensor:
+    """Length of all rows together as the projections see them."""
+    squares = (rows**2).sum() if gram is None else ((rows @ gram) * rows).sum()
+    return squares.clamp_min(0).sqrt()

@@ -9,7 +9,9 @@ Every ``v*`` is ``W₀`` times a context, so ``W = W₀ M`` with one ``M`` for a
 algorithms carry the name; both are presets and are proven equal to a plain per-layer loop:
 
 * :meth:`UnifiedConceptEditing.v1` is the 2023 code behind the paper's and most third-party tables;
-* :meth:`UnifiedConceptEditing.v2` is the 2025 code.
+* :meth:`UnifiedConceptEditing.v2` is the 2025 code, :meth:`UnifiedConceptEditing.v2_object` and
+  :meth:`UnifiedConceptEditing.v2_art` with its ``expand_prompts``;
+* :meth:`UnifiedConceptEditing.debias_v1` is one round of the 2023 debias code.
 
 Departures of the default from the paper: the cost of a change is the second moment of ordinary
 prompts instead of ``λ I``; the start token and the empty prompt are hard constraints; each
@@ -28,8 +30,27 @@ from torch import Tensor
 
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.metric import IDENTITY, Metric, cholesky, ridge_and_rows, ridge_solve
-from tadasu.editing.problem import Problem, Reading
+from tadasu.editing.problem import PLAIN, Problem, Reading
 from tadasu.errors import BadInput
+
+#: Sentences of the published ``expand_prompts``, the plain name first, and of its debias code.
+OBJECTS = (
+    "{}",
+    "image of {}",
+    "photo of {}",
+    "portrait of {}",
+    "picture of {}",
+    "painting of {}",
+)
+ARTISTS = (
+    "{}",
+    "painting by {}",
+    "art by {}",
+    "artwork by {}",
+    "picture by {}",
+    "style of {}",
+)
+PORTRAYED = ("image of {}", "photo of {}", "portrait of {}", "picture of {}", "{}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +82,7 @@ class UnifiedConceptEditing:
     empty_prompt: str = "fixed"
     reading: Reading = field(default_factory=Reading)
 
-    presets: ClassVar[tuple[str, ...]] = ("v1", "v2")
+    presets: ClassVar[tuple[str, ...]] = ("v1", "v2", "v2_object", "v2_art", "debias_v1")
 
     @classmethod
     def v1(cls) -> UnifiedConceptEditing:
@@ -85,6 +106,38 @@ class UnifiedConceptEditing:
             empty_prompt="free",
             reading=Reading(tokens="last", preserve_tokens="last", empty="bos"),
         )
+
+    @classmethod
+    def v2_object(cls) -> UnifiedConceptEditing:
+        """The 2025 code with ``expand_prompts`` for things: names also in five sentences."""
+        return _expanded(cls.v2(), OBJECTS)
+
+    @classmethod
+    def v2_art(cls) -> UnifiedConceptEditing:
+        """The 2025 code with ``expand_prompts`` for artists; its anchor there is "art"."""
+        return _expanded(cls.v2(), ARTISTS)
+
+    @classmethod
+    def debias_v1(cls) -> UnifiedConceptEditing:
+        """One round of the 2023 debias code; amounts are 0.1 times wanted minus seen share.
+
+        There every layer measures lengths on its own outputs; one map for all layers measures them
+        on all outputs together, which is the same for a model of one layer.
+        """
+        reading = Reading(
+            tokens="last+tail",
+            preserve_tokens="all",
+            empty="bos",
+            templates=PORTRAYED,
+            preserve_templates=PLAIN,
+            lengths="outputs",
+        )
+        return replace(cls.v2(), preserve_scale=0.1, reading=reading)
+
+    @property
+    def reads_projections(self) -> bool:
+        """Whether posing the problem needs the projections' second moment."""
+        return self.reading.lengths == "outputs"
 
     def __post_init__(self) -> None:
         """Refuse parameters that have no meaning."""
@@ -140,6 +193,12 @@ class UnifiedConceptEditing:
         cost = self.prior_scale * moment + rows.T @ rows
         ridge = self.ridge * float(cost.trace()) / cost.shape[0]
         return cholesky(cost + ridge * torch.eye(cost.shape[0], dtype=torch.float64))
+
+
+def _expanded(made: UnifiedConceptEditing, templates: tuple[str, ...]) -> UnifiedConceptEditing:
+    """Changed names in more sentences; preserved texts as they are, the empty anchor left open."""
+    reading = replace(made.reading, templates=templates, preserve_templates=PLAIN, open_anchor=True)
+    return replace(made, reading=reading)
 
 
 def moved_share(edit: ContextMap, rows: Float[Tensor, "kept width"]) -> float:

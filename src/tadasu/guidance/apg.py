@@ -38,7 +38,7 @@ class AdaptiveProjectedGuidance(Rule[Tensor]):
     radius: float = 0.0
     momentum: float = 0.0
 
-    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool | str]]] = {
         "published": dict(eta=0.0, radius=15 / 128, momentum=-0.5),
     }
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {

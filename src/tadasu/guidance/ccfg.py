@@ -43,7 +43,7 @@ class ContrastiveCFG(Rule[None]):
     relative: bool = False
     positive: bool = True
 
-    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool | str]]] = {
         "published": dict(tau=0.2 * 4 * 64 * 64),
         "relative": dict(tau=1.0, relative=True),
     }

@@ -88,7 +88,7 @@ class DynamicNegativeGuidance(Rule[Posterior]):
     base: str = "guided"
     relative: bool = False
 
-    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool | str]]] = {
         "exact": dict(prior=0.2),
         "stable_diffusion": dict(prior=0.01, tau=0.25, offset=0.003, scale=18, highest=0.8),
     }

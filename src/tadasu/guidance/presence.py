@@ -112,7 +112,7 @@ class PresenceGuidance(Rule[Evidence]):
     alike: float = 0.93
     far: float = -1.0
 
-    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool | str]]] = {
         "adaptive": dict(),
         "every_step": dict(share=1.0),
     }

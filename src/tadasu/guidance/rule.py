@@ -138,7 +138,7 @@ class Rule(ABC, Generic[State]):
     """
 
     name: ClassVar[str]
-    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool | str]]] = {}
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     quality: ClassVar[bool] = False
     candidates: ClassVar[bool] = False

@@ -51,7 +51,7 @@ class SemanticGuidance(Rule[Tensor]):
     reverse: bool = True
     joined: bool = True
 
-    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool | str]]] = {
         "medium": dict(scale=4, threshold=0.9, warmup=0.2, momentum=0.3),
         "strong": dict(scale=7, threshold=0.85, warmup=0.1, momentum=0.5),
         "max": dict(scale=10, threshold=0.75, warmup=0.0, momentum=0.5),

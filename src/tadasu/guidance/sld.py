@@ -51,7 +51,7 @@ class SafeLatentDiffusion(Rule[Tensor]):
     momentum: float = 0.3
     decay: float = 0.4
 
-    presets: ClassVar[Mapping[str, Mapping[str, float | bool]]] = {
+    presets: ClassVar[Mapping[str, Mapping[str, float | bool | str]]] = {
         "weak": dict(scale=200, threshold=0.0, warmup=0.3, momentum=0.0, decay=0.0),
         "weak_diffusers": dict(scale=20, threshold=0.0, warmup=0.3, momentum=0.0, decay=0.0),
         "medium": dict(scale=1000, threshold=0.01, warmup=0.2, momentum=0.3, decay=0.4),

@@ -51,7 +51,17 @@ def test_self_validation_ends_the_projection_early(sd: Any, latents_of: Latents)
             latents_of(sd, "a cat, a pistol", steps=10)
     finally:
         del sd.unet.forward
-    assert [not torch.equal(own, used) for used in calls] == [True] + [False] * 9
+    assert [not torch.equal(own, used) for used in calls] == [True] * 2 + [False] * 8
+    assert attached.record is not None
+    assert attached.record.acted == (2,)
+
+
+def test_a_prompt_that_is_hardly_changed_still_has_its_first_step(
+    sd: Any, latents_of: Latents
+) -> None:
+    """1 of 50 steps is less than half a step of 10."""
+    with attach(sd, "safree:gamma=0", ["pistol"]) as attached:
+        latents_of(sd, "a cat, a pistol", steps=10)
     assert attached.record is not None
     assert attached.record.acted == (1,)
 

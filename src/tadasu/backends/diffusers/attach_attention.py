@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tadasu.guidance.nag import NormalizedAttentionGuidance
@@ -121,19 +122,31 @@ def joint_attention(
     """
     chosen = list(images)
 
-    def hook(module: Any, given: Any, output: Any) -> Any:
-        first = output[0] if isinstance(output, tuple) else output
+    def steer(first: Tensor) -> Tensor:
         first = first.clone()
         view = first[:, -tokens:]  # text tokens, where they are in one sequence, come first
         steered = rule.combine(view[chosen], view[count:], weights)
         view[chosen] = steered
         view[count:] = steered
-        return (first, *output[1:]) if isinstance(output, tuple) else first
+        return first
+
+    def before(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (steer(given[0]), *given[1:])
+
+    def after(module: Any, given: Any, output: Any) -> Any:
+        return (steer(output[0]), *output[1:]) if isinstance(output, tuple) else steer(output)
 
     layers = [
         module for name, module in denoiser.named_modules() if name.endswith(("attn", "attn2"))
     ]
-    handles = [layer.register_forward_hook(hook) for layer in layers]
+    # As the authors' code does, before the output projection of the image's tokens; a layer whose
+    # projection is not its own (Flux's single blocks) is steered where its output leaves it.
+    handles = [
+        layer.to_out[0].register_forward_pre_hook(before)
+        if isinstance(getattr(layer, "to_out", None), torch.nn.ModuleList)
+        else layer.register_forward_hook(after)
+        for layer in layers
+    ]
     try:
         yield
     finally:

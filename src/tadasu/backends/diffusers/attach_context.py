@@ -48,13 +48,16 @@ def rewrite(
     own = range(1, len(tokens) - 1)
     if not own:
         return Rewritten(states=context[None], share=0.0)
-    masked = _pooled(pipe, [tokens[:at] + tokens[at + 1 :] for at in own])
+    put = [0] if rule.masking == "zero" else []
+    masked = _pooled(pipe, [tokens[:at] + put + tokens[at + 1 :] for at in own])
     unwanted = _pooled(pipe, [pipe.tokenizer(text, truncation=True).input_ids for text in concepts])
     before = context[1 : len(tokens) - 1].float()
-    after = rule.project(before, masked.to(before), unwanted.to(before))
+    masked, unwanted = masked.to(before), unwanted.to(before)
+    after = rule.project(before, masked, unwanted)
+    share = rule.share(context[: len(tokens)].float(), masked, unwanted)
     states = context.clone()
     states[1 : len(tokens) - 1] = (before + strength * (after - before)).to(context.dtype)
-    return Rewritten(states=states[None], share=rule.share(before, after))
+    return Rewritten(states=states[None], share=share)
 
 
 def _pooled(pipe: Any, tokens: list[list[int]]) -> Tensor:

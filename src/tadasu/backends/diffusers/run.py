@@ -351,7 +351,8 @@ class Run:
         """Conditional rows whose text a rule changed, while it is to be used."""
         for active in self._active:
             for image, new in active.rewritten.items():
-                if not new.share or (step.begins_at(new.share) and new.share < 1):
+                over = step.index > 0 and step.begins_at(new.share) and new.share < 1
+                if not new.share or over:  # a share above 0 is at least the first step
                     continue
                 active.acted.update([image])
                 row = self._row(image, conditional=True)
