@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from tadasu.cli.app import run
 from tadasu.cli.edit_make import lines
+from tadasu.editing import artefact
 from tadasu.errors import BadFile
 from tadasu.policy import Policy
 
@@ -188,3 +191,49 @@ def test_a_folded_model_keeps_its_number_formats_and_permissions(tmp_path: Path,
     ordinary.touch()
     files = [file, *(each for each in out.rglob("*") if each.is_file())]
     assert {each.stat().st_mode for each in files} == {ordinary.stat().st_mode}
+
+
+def test_show_prints_what_was_asked_and_the_file_is_small(
+    say: Say, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gone.safetensors"
+    asked = ("erase", "pistol", "bomb", "--preserve", "cat", "--solver", "uce")
+    assert say(*asked, "--out", str(file))[0] == 0
+    assert run(["edit", "show", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "concepts: pistol, bomb" in printed
+    assert "preserved: cat" in printed
+    found = artefact.load(file)
+    assert found.maps["context"].rank < 2 * 16  # type: ignore[union-attr]
+    with safe_open(str(file), framework="pt") as opened:
+        assert opened.get_tensor("context.A").dtype == torch.float32
+
+
+def test_the_check_measures_in_sentences_that_were_not_solved_for(say: Say, tmp_path: Path) -> None:
+    """On the solved ones every residual repeats the solver's tolerance, 0.1."""
+    file = str(tmp_path / "gone.safetensors")
+    assert say("erase", "pistol", "bomb", "--solver", "uce", "--out", file)[0] == 0
+    found = say("check", file)[1]["sites"]["context"]["residual"]
+    assert set(found) == {"pistol", "bomb"}
+    assert all(abs(left - 0.1) > 0.02 for left in found.values())
+
+
+def test_pictures_are_refused_where_none_could_pass(say: Say, tmp_path: Path) -> None:
+    file = str(tmp_path / "gone.safetensors")
+    assert say("erase", "pistol", "--out", file)[0] == 0
+    assert say("check", file, "--pictures", "3", "--judge", "world")[0] == 2
+
+
+@pytest.mark.slow
+def test_an_erased_name_passes_in_pictures_and_an_empty_edit_fails(tmp_path: Path) -> None:
+    """The documented erase, judged on prompts that it was not solved for."""
+    file = tmp_path / "gone.safetensors"
+    assert (
+        run(["edit", "erase", "pistol", "bomb", "--preserve", "water pistol", "--out", str(file)])
+        == 0
+    )
+    assert run(["edit", "check", str(file), "--residual", "1", "--pictures", "24"]) == 0
+    edit = artefact.load(file)
+    weak = {site: part.strength(0.01) for site, part in edit.plain_maps().items()}
+    artefact.save(replace(edit, maps=weak), file)
+    assert run(["edit", "check", str(file), "--residual", "1", "--pictures", "12"]) == 1

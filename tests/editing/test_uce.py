@@ -190,7 +190,8 @@ def test_parameters_without_meaning_are_refused() -> None:
 
 
 def test_a_concept_that_is_moved_by_nothing_stays_while_its_neighbour_moves() -> None:
-    encoder, solver = WordEncoder(48), UnifiedConceptEditing()
+    encoder = WordEncoder(48)
+    solver = UnifiedConceptEditing(reading=Reading())
     forms = {"pilot": {"woman {}": 1.0}, "cook": {"woman {}": 0.0}}
     problem = assemble(encoder, debias(forms), reading=solver.reading)["context"]
     edit = solver.solve(problem)

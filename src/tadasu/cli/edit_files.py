@@ -9,9 +9,13 @@ import typer
 
 from tadasu.cli.edit_make import Captions, Json, Model, lines, report
 from tadasu.cli.output import messages, print_json, results
+from tadasu.editing.limits import DRIFT, RESIDUAL, SHOWN
 from tadasu.errors import BadInput, shown
+from tadasu.references import bundled
 
 if TYPE_CHECKING:
+    from tadasu.editing.edit import Edit
+    from tadasu.editing.pictures import Shown
     from tadasu.editing.preview import See
 
 File = Annotated[Path, typer.Argument(help="An edit file.", show_default=False)]
@@ -33,12 +37,24 @@ def check(
     file: File,
     model: Model = "world",
     captions: Captions = None,
-    residual: Annotated[float, typer.Option(help="Largest residual of a concept.")] = 0.3,
-    drift: Annotated[float, typer.Option(help="Largest mean drift of held-out texts.")] = 0.1,
+    residual: Annotated[
+        float, typer.Option(help="Largest residual of a concept in sentences not solved for.")
+    ] = RESIDUAL,
+    drift: Annotated[float, typer.Option(help="Largest mean drift of held-out texts.")] = DRIFT,
+    pictures: Annotated[
+        int, typer.Option(help="Also draw so many pictures of each text, before and after.")
+    ] = 0,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Classifier that names what is in them: world, a folder, a hub id."),
+    ] = None,
     force: Force = False,
     json_output: Json = False,
 ) -> None:
-    """Measure an edit on a model, without drawing; exit code 1 when it falls short.
+    """Measure an edit on a model; exit code 1 when it falls short.
+
+    Residuals are measured in sentences that the edit was not solved for. With --pictures it is
+    also drawn and judged: changed names, preserved texts and unrelated things, before and after.
 
     Example: tadasu world samples &&
     tadasu edit erase pistol --out no-weapons.safetensors &&
@@ -49,17 +65,24 @@ def check(
 
     edit = artefact.load(file)
     held_out = tuple(lines(captions)) if captions else ()
-    checks = edit.check(_model(model), held_out, force=force)
-    fallen = require(checks, residual=residual, drift=drift)
+    pipe = _model(model)
+    checks = edit.check(pipe, held_out, force=force)
+    fallen = list(require(checks, residual=residual, drift=drift))
+    drawn = _judged(edit, pipe, judge or model, pictures) if pictures else ()
+    fallen += [_told(each) for each in drawn if not each.passed]
     if json_output:
         found: dict[str, Any] = {site: result.as_json() for site, result in checks.items()}
-        print_json({"file": str(file), "short": list(fallen), "sites": found})
+        seen = {f"{each.kind} {each.text}": each.as_json() for each in drawn}
+        print_json({"file": str(file), "short": [*fallen], "sites": found, "pictures": {**seen}})
     else:
         for site, result in checks.items():
             mean = "not measured" if result.drift is None else f"{result.drift:.3f}"
             results().print(
                 f"{site}: worst residual {result.worst_residual:.3f}, drift {mean}", markup=False
             )
+        for each in drawn:
+            if each.passed:
+                results().print(_told(each), markup=False)
         for reason in fallen:
             messages().print(reason, markup=False)
     if fallen:
@@ -102,7 +125,6 @@ def preview(
     """
     from tadasu.editing import artefact
     from tadasu.policy import Policy
-    from tadasu.references import bundled
 
     if n < 1:
         raise BadInput(f"-n is at least 1; given {n}.")
@@ -145,11 +167,37 @@ def preview(
 
 def _see(ref: str) -> See:
     """What a classifier names in pictures."""
+    return _judge(ref)[0]
+
+
+def _judge(ref: str) -> tuple[See, tuple[str, ...]]:
+    """What a classifier names in pictures, and all that it knows."""
     from tadasu import world
     from tadasu.backends.transformers.classifier import Classifier
 
     network = Classifier(ref)
-    return lambda pictures: world.shown_in(network, pictures)
+    known = tuple(label for label in network.labels if world.is_object(label))
+    return (lambda pictures: world.shown_in(network, pictures)), known
+
+
+def _judged(edit: Edit, pipe: Any, judge: str, count: int) -> tuple[Shown, ...]:
+    """The edit in pictures of its names, of what it preserves and of unrelated things."""
+    from tadasu.editing.models import model_of
+    from tadasu.editing.pictures import apart, judged
+
+    see, known = _judge("world" if bundled(judge) else judge)
+    return judged(edit, model_of(pipe), see, pictures=count, unrelated=apart(edit, known))
+
+
+def _told(each: Shown) -> str:
+    """One text in pictures, in a line."""
+    before, after = (
+        f"{rate.count} of {rate.n} [{100 * rate.low:.0f}, {100 * rate.high:.0f}] %"
+        for rate in (each.before, each.after)
+    )
+    wanted = f"upper limit at most {100 * SHOWN:.0f} %" if each.kind == "changed" else "no loss"
+    verdict = "pass" if each.passed else f"fail ({wanted})"
+    return f"{each.kind} {shown(each.text)}: seen in {before} before, {after} after: {verdict}"
 
 
 def export(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tadasu.cli.output import messages, print_json, results, table
+from tadasu.editing.limits import RESIDUAL
 from tadasu.errors import BadFile, BadInput, shown
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ Templates = Annotated[
     list[str] | None, typer.Option("--template", "-t", help="Sentence with {} for the name.")
 ]
 Tokens = Annotated[str | None, typer.Option(help="last, last+tail, all or eot.")]
-#: A linear edit that leaves more of a concept's distance than this has not removed it.
-HARD = 0.3
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
@@ -257,7 +256,7 @@ def report(edit: Edit, path: Path, json_output: bool) -> None:
             }
         )
         return
-    listed = table("site", "width", "worst residual", "drift", "worst drift", "moves most")
+    listed = table("site", "width", "rank", "worst residual", "drift", "worst drift", "moves most")
     for site, edit_map in edit.maps.items():
         found = edit.evidence.get(site, {})
         drift = [
@@ -265,9 +264,14 @@ def report(edit: Edit, path: Path, json_output: bool) -> None:
         ]
         worst = max(found.get("residual", {"": float("nan")}).values())
         most = ", ".join(text for text, _ in found.get("collateral", ())[:3])
-        listed.add_row(site, str(edit_map.width), f"{worst:.3f}", *drift, most)
+        rank = str(getattr(edit_map, "rank", "–"))
+        listed.add_row(site, str(edit_map.width), rank, f"{worst:.3f}", *drift, most)
     kind = "run time only" if edit.conditional else "foldable"
     results().print(f"{edit.name}: {len(edit.concepts)} concepts, {kind}, {path}", markup=False)
+    results().print(f"concepts: {', '.join(edit.concepts)}", markup=False)
+    preserved = edit.recipe.get("preserve") or ()
+    if preserved:
+        results().print(f"preserved: {', '.join(preserved)}", markup=False)
     results().print(listed)
     choice = edit.recipe.get("choice")
     if choice:
@@ -278,9 +282,9 @@ def report(edit: Edit, path: Path, json_output: bool) -> None:
         if found.get("overlapping"):
             names = ", ".join(found["overlapping"])
             messages().print(f"{site}: gates cannot tell apart {names}", markup=False)
-        if found.get("condition") is not None and max(found["residual"].values()) > HARD:
+        if found.get("condition") is not None and max(found["residual"].values()) > RESIDUAL:
             messages().print(
-                f"{site}: too much for one linear map of this width (residual above {HARD}); "
+                f"{site}: too much for one linear map of this width (residual above {RESIDUAL}); "
                 "try --solver layer (Stable Diffusion 1.x and 2.x) or --solver conditional.",
                 markup=False,
             )

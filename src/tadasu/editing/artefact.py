@@ -113,7 +113,11 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _tensors(edit_map: Map) -> dict[str, Tensor]:
     if isinstance(edit_map, ContextMap):
-        return {"A": edit_map.A, "B": edit_map.B}
+        # Single precision where it holds the factors exactly, as it does for every solved edit.
+        pair = {"A": edit_map.A, "B": edit_map.B}
+        thin = {name: value.float() for name, value in pair.items()}
+        exact = all(torch.equal(thin[name].double(), value) for name, value in pair.items())
+        return thin if exact else pair
     found = {part.name: getattr(edit_map, part.name) for part in fields(edit_map)}
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 

@@ -1,6 +1,7 @@
 """What an edit does, measured on contexts alone: no image is drawn.
 
-* **residual**: how much of the distance to its target each concept keeps (0 reached, 1 unmoved);
+* **residual**: how much of the distance to its target each concept keeps (0 reached, 1 unmoved), in
+  sentences that the edit was not solved for (:data:`WORDINGS`);
 * **drift**: how far held-out contexts move, relative to their length;
 * **condition**: ratio of the largest to the smallest stretch of the edited directions;
 * **collateral**: the texts that move most, worst first, measured as the projections feel it.
@@ -23,6 +24,18 @@ from tadasu.editing.gated_map import GatedMap
 from tadasu.editing.layer_map import LayerMap
 from tadasu.editing.problem import Problem
 from tadasu.errors import BadInput
+
+#: Sentences in which residuals are measured; those that an edit was solved for are left out.
+WORDINGS = ("the {}", "a photo of a {}", "one {}", "an image of the {}")
+
+
+def unsolved(templates: Sequence[str], count: int = 2) -> tuple[str, ...]:
+    """Sentences to measure in that an edit was not solved for.
+
+    >>> unsolved(["{}", "the {}"])
+    ('a photo of a {}', 'one {}')
+    """
+    return tuple(wording for wording in WORDINGS if wording not in templates)[:count]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +109,7 @@ def residuals(edit: Map, problem: Problem) -> dict[str, float]:
     result = {}
     for number, concept in enumerate(problem.concepts):
         own = problem.owners == number
-        plain = edit.map_for(_only(number, problem)) if isinstance(edit, GatedMap) else edit
+        plain = edit.map_for(_only(concept, edit)) if isinstance(edit, GatedMap) else edit
         here, there = problem.sources[own], problem.targets[own]
         after = here + plain.delta(here)
         if isinstance(edit, LayerMap):  # the encoder normalises its rows before anything reads them
@@ -141,9 +154,9 @@ def normalised(rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch wid
     return layer_norm(rows, rows.shape[-1:])
 
 
-def _only(concept: int, problem: Problem) -> Tensor:
-    gates = torch.zeros(len(problem.concepts), dtype=torch.float64)
-    gates[concept] = 1.0
+def _only(concept: str, edit: GatedMap) -> Tensor:
+    gates = torch.zeros(len(edit.concepts), dtype=torch.float64)
+    gates[edit.concepts.index(concept)] = 1.0
     return gates
 
 

@@ -32,7 +32,7 @@ from torch.nn.functional import layer_norm
 
 from tadasu.editing.layer_map import LayerMap
 from tadasu.editing.metric import cholesky
-from tadasu.editing.problem import Problem, Reading
+from tadasu.editing.problem import SENTENCES, Problem, Reading
 from tadasu.errors import BadInput
 
 CHUNK = 64
@@ -62,9 +62,7 @@ class LayerEditing:
     ridge: float = 1e-3
     force: float = 20.0
     reading: Reading = field(
-        default_factory=lambda: Reading(
-            hidden=True, inner=True, templates=("{}", "a {}", "a picture of a {}")
-        )
+        default_factory=lambda: Reading(hidden=True, inner=True, templates=SENTENCES)
     )
 
     def __post_init__(self) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tadasu.editing import targets as wanted
-from tadasu.editing.check import Check, check
+from tadasu.editing.check import Check, check, unsolved
 from tadasu.editing.choice import Choice, Setting, choose, tokens_for
-from tadasu.editing.edit import Edit
+from tadasu.editing.context_map import ContextMap
+from tadasu.editing.edit import Edit, Map
 from tadasu.editing.encoder import Encoder
 from tadasu.editing.models import Model, model_of
 from tadasu.editing.prior import Prior, found_prior
@@ -19,6 +20,10 @@ from tadasu.editing.targets import Named, Target
 from tadasu.editing.tokens import Mode
 
 AUTO = "auto"
+#: About how many concepts are measured while an edit is made; ``remeasure`` measures all.
+MEASURED = 8
+#: Directions of a linear map below this fraction of the largest are not stored.
+NEEDED = 1e-2
 #: A measured prior, or texts that must stay.
 Preserve = Prior | Sequence[str]
 
@@ -170,12 +175,15 @@ def solve(pipe: Any, targets: Sequence[Target], options: Options | None = None) 
     encoder = model.encoder(sequence_length=options.sequence_length, hidden=options.read.hidden)
     if options.prior is None and not options.read.hidden:
         options = dataclasses.replace(options, prior=found_prior(encoder.fingerprint))
+    if not options.templates and options.reading is None and any(t.attributes for t in targets):
+        options = dataclasses.replace(options, templates=solver.reading.templates[:1])
     held_out = (*options.preserve, *options.captions)
     # On SDXL the projections' second moment is as much work as a fold: only who reads it waits.
     grams = model.grams() if held_out or getattr(solver, "reads_projections", False) else {}
     problems = pose(encoder, grams, targets, options)
-    maps = {site: solver.solve(problem) for site, problem in problems.items()}
-    checks = measure(encoder, maps, problems, held_out)
+    maps = {site: lean(solver.solve(problem)) for site, problem in problems.items()}
+    some = targets[:: max(1, len(targets) // MEASURED)]
+    checks = measure(encoder, maps, reworded(encoder, grams, some, options), held_out)
     return Edit(
         name=options.name,
         maps=maps,
@@ -225,8 +233,25 @@ def pose(
             texts=tuple(options.preserve), captions=tuple(options.captions), prior=options.prior
         ),
         grams=grams,
-        first=getattr(options.method, "first_reading", None),
+        first=None if options.automatic else getattr(options.method, "first_reading", None),
     )
+
+
+def reworded(
+    encoder: Encoder, grams: Mapping[str, Any], targets: Sequence[Target], options: Options
+) -> dict[str, Problem]:
+    """The targets in sentences that an edit was not solved for, for its self-check."""
+    read = options.read
+    reading = dataclasses.replace(read, templates=unsolved(read.templates), open_anchor=False)
+    if all(target.anchor is not None for target in targets):
+        options = dataclasses.replace(options, preserve=())
+    options = dataclasses.replace(options, reading=reading, tokens=None, templates=(), captions=())
+    return pose(encoder, grams, targets, options)
+
+
+def lean(edit: Map) -> Map:
+    """A linear map with the directions that it needs, rounded as the file stores them."""
+    return edit.compressed(NEEDED).rounded() if isinstance(edit, ContextMap) else edit
 
 
 def measure(
@@ -235,7 +260,14 @@ def measure(
     problems: Mapping[str, Problem],
     held_out: Sequence[str],
 ) -> dict[str, Check]:
-    """The self-check of every site; ``held_out`` are texts that should not change."""
+    """The self-check of every site.
+
+    Args:
+        encoder: the model's texts.
+        maps: what is measured.
+        problems: what residuals are measured on, see :func:`reworded`.
+        held_out: texts that should not change.
+    """
     texts = list(dict.fromkeys(held_out))
     found = encoder.encode(texts) if texts else {}
     rows = {
@@ -274,7 +306,7 @@ def recipe(solver: Any, targets: Sequence[Target], options: Options) -> dict[str
 def from_recipe(
     pipe: Any, edit: Edit, *, force: bool = False
 ) -> tuple[Encoder, dict[str, Problem]]:
-    """The problems that an edit was solved for, posed again on a model.
+    """The targets of an edit in sentences that it was not solved for, posed on a model.
 
     Raises:
         BadInput: when the model has another text encoder, unless ``force`` is given.
@@ -288,4 +320,4 @@ def from_recipe(
     edit.check_encoder(encoder.fingerprint, force=force)
     options = Options(preserve=tuple(made["preserve"]), reading=reading)
     targets = [Target(**{**given, "texts": tuple(given["texts"])}) for given in made["targets"]]
-    return encoder, pose(encoder, model.grams(), targets, options)
+    return encoder, reworded(encoder, model.grams(), targets, options)

@@ -21,6 +21,8 @@ from tadasu.editing.tokens import Empty, Mode, Span
 from tadasu.errors import BadInput, shown
 
 PLAIN = ("{}",)
+#: A bare name leads into no sentence: solved for it alone, "a pistol" still was one.
+SENTENCES = ("{}", "a {}", "a picture of a {}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

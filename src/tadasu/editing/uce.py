@@ -16,7 +16,7 @@ algorithms carry the name; both are presets and are proven equal to a plain per-
 Departures of the default from the paper: the cost of a change is the second moment of ordinary
 prompts instead of ``λ I``; the start token and the empty prompt are hard constraints; each
 concept's weight is raised or lowered until its own residual is the asked one, so an easy concept
-does not take room that a hard one needs.
+does not take room that a hard one needs; names are read in sentences as well as bare.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.metric import IDENTITY, Metric, cholesky, ridge_and_rows, ridge_solve
-from tadasu.editing.problem import PLAIN, Problem, Reading
+from tadasu.editing.problem import PLAIN, SENTENCES, Problem, Reading
 from tadasu.errors import BadInput
 
 #: Sentences of the published ``expand_prompts``, the plain name first, and of its debias code.
@@ -80,7 +80,7 @@ class UnifiedConceptEditing:
     tolerance: float | None = 0.1
     collateral: float = 0.45
     empty_prompt: str = "fixed"
-    reading: Reading = field(default_factory=Reading)
+    reading: Reading = field(default_factory=lambda: Reading(templates=SENTENCES))
 
     presets: ClassVar[tuple[str, ...]] = ("v1", "v2", "v2_object", "v2_art", "debias_v1")
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 WORDS = ["pistol", "cat", "bomb", "toy", "a", "red", "dog", "ピストル"]
+WORDS += ["picture", "of", "the", "photo", "one", "an", "image"]
 
 
 def clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
@@ -58,7 +59,7 @@ def t5_encoder(width: int = 32) -> Any:
     from transformers import T5Config, T5EncoderModel
 
     config = T5Config(
-        vocab_size=16, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0
+        vocab_size=32, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0
     )
     return T5EncoderModel(config).eval()
 

@@ -123,7 +123,7 @@ def test_a_conditional_edit_moves_towards_its_own_anchor_and_cannot_be_folded(
             pipe,
             {"pistol": anchor},
             preserve=["cat", "red"],
-            options=td.editing.Options(solver="conditional"),
+            options=td.editing.Options(solver="conditional", templates=("{}",)),
         )
         whole = encoder.encode(["pistol"])["context"]
         context = edit.maps["context"].apply(whole.contexts)
