@@ -250,14 +250,13 @@ def fewer(rows: Float[Tensor, "rows columns"], energy: float) -> Float[Tensor, "
     >>> fewer(torch.tensor([[3.0, 0.0], [4.0, 0.0]]).double(), energy=1e-6).abs().tolist()
     [[5.0, 0.0]]
     """
-    if rows.shape[0] <= rows.shape[1]:
-        _, sizes, basis = torch.linalg.svd(rows, full_matrices=False)
-        squares = sizes**2
-    else:
-        squares, columns = torch.linalg.eigh(rows.T @ rows)
-        basis = columns.T
+    if rows.shape[0] <= rows.shape[1]:  # an eigenbasis of the small side, not an SVD of both
+        squares, basis = torch.linalg.eigh(rows @ rows.T)
+        kept = squares > energy * squares.sum()
+        return basis.T[kept] @ rows
+    squares, columns = torch.linalg.eigh(rows.T @ rows)
     kept = squares > energy * squares.sum()
-    turned: Tensor = basis[kept] * squares[kept].clamp_min(0).sqrt()[:, None]
+    turned: Tensor = columns.T[kept] * squares[kept].clamp_min(0).sqrt()[:, None]
     return turned
 
 
