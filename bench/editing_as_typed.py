@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python bench/editing_as_typed.py --out docs/editing/speed
 
-Both start from a loaded pipeline and names as text and end with the solved edit: tokenizing, encoding,
-reading of rows and solving count, loading and writing do not. The published script is rebuilt operation
-for operation: one ``encode_prompt`` a text, outputs of every layer, outer products concept by concept
-and one explicit inverse a layer. Text encoders have the real shapes and random weights; of the
-denoiser only the projections that are edited hold values. Times are CPU seconds of one thread.
+Both start from a loaded pipeline and names as text and end with the solved edit: tokenizing,
+encoding, reading of rows and solving count, loading and writing do not; ours also fingerprints the
+encoder and measures itself. The published script is rebuilt operation for operation: one
+``encode_prompt`` a text, outputs of every layer, outer products concept by concept and one explicit
+inverse a layer. Text encoders have the real shapes and random weights; of the denoiser only the
+projections that are edited hold values. Times are CPU seconds of one thread.
 """
 
 from __future__ import annotations
