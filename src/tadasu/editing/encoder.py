@@ -123,3 +123,36 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> Mapping[str, Encoded]:
         """Contexts per site, exactly as the pipeline would feed them to its denoiser."""
         ...
+
+
+class Remembered:
+    """An encoder that reads every text once, for as long as this object lives.
+
+    Args:
+        inner: the encoder; its weights must not change meanwhile.
+    """
+
+    def __init__(self, inner: Encoder) -> None:
+        self._inner = inner
+        self._known: dict[str, dict[str, tuple[Tensor, tuple[Span, ...]]]] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder."""
+        return self._inner.fingerprint
+
+    def encode(self, texts: Sequence[str]) -> Mapping[str, Encoded]:
+        """Contexts per site; only texts that were not read before are encoded."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            found = self._inner.encode(new)
+            for row, text in enumerate(new):
+                self._known[text] = {s: (e.contexts[row], e.spans[row]) for s, e in found.items()}
+        rows = [self._known[text] for text in texts]
+        return {
+            site: Encoded(
+                contexts=torch.stack([row[site][0] for row in rows]),
+                spans=tuple(row[site][1] for row in rows),
+            )
+            for site in rows[0]
+        }

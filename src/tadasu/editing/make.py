@@ -11,7 +11,7 @@ from tadasu.editing.check import Check, check, unsolved
 from tadasu.editing.choice import Choice, Setting, choose, tokens_for
 from tadasu.editing.context_map import ContextMap
 from tadasu.editing.edit import Edit, Map
-from tadasu.editing.encoder import Encoder
+from tadasu.editing.encoder import Encoder, Remembered
 from tadasu.editing.models import Model, model_of
 from tadasu.editing.prior import Prior, found_prior
 from tadasu.editing.problem import Kept, Problem, Reading, assemble
@@ -172,7 +172,9 @@ def solve(pipe: Any, targets: Sequence[Target], options: Options | None = None) 
     choice = chosen(model, targets, given) if given.automatic else None
     options = _settled(given, choice)
     solver = options.method
-    encoder = model.encoder(sequence_length=options.sequence_length, hidden=options.read.hidden)
+    encoder: Encoder = Remembered(
+        model.encoder(sequence_length=options.sequence_length, hidden=options.read.hidden)
+    )
     if options.prior is None and not options.read.hidden:
         options = dataclasses.replace(options, prior=found_prior(encoder.fingerprint))
     if not options.templates and options.reading is None and any(t.attributes for t in targets):
