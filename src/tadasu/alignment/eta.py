@@ -175,7 +175,7 @@ class EvaluatingThenAligning:
             resume=resume,
         )
         reply = journal.ask(parts.engine, "shallow", request)
-        text = (prefix + reply.continuations[0].text).strip()
+        text = journal.said(prefix + reply.continuations[0].text)
         journal.drafts["shallow"] = text
         return text
 

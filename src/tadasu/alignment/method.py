@@ -150,7 +150,7 @@ def draft(parts: Parts, case: Case, journal: Journal) -> tuple[str, object]:
     """What the model says by itself, greedily, and where its conversation can be resumed."""
     request = Request(messages=case.messages, max_tokens=case.max_tokens, timeout=journal.left())
     reply = journal.ask(parts.engine, "draft", request)
-    text = reply.continuations[0].text.strip()
+    text = journal.said(reply.continuations[0].text)
     journal.drafts["draft"] = text
     return text, reply.resume
 
