@@ -155,7 +155,9 @@ def images(
     return ImageCheck(evaluator=evaluator, threshold=limit)
 
 
-def published(model: str, *, answers: str, clip: str, device: str | None = None) -> Parts:
+def published(
+    model: str, *, answers: str, clip: str, device: str | None = None, dialect: Name | None = None
+) -> Parts:
     """The parts of the published method: its instructions, its unsafe text, its thresholds.
 
     Args:
@@ -163,6 +165,7 @@ def published(model: str, *, answers: str, clip: str, device: str | None = None)
         answers: a reward model; ``RLHFlow/ArmoRM-Llama3-8B-v0.1`` in the paper.
         clip: a CLIP; ``openai/clip-vit-large-patch14-336`` in the paper.
         device: a torch device.
+        dialect: of a server; None tries what it understands.
 
     Raises:
         BadFile: a reference holds something else.
@@ -173,7 +176,7 @@ def published(model: str, *, answers: str, clip: str, device: str | None = None)
     from tadasu.backends.transformers.text_evaluators import SequenceClassifier
 
     return eta.published(
-        engine(model, device=device),
+        engine(model, device=device, **({"dialect": dialect} if dialect else {})),
         ClipEncoder(clip, device=device),
         SequenceClassifier(answers, device=device),
     )
