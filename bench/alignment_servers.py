@@ -66,7 +66,10 @@ def main() -> None:
     """Asks the servers and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("servers", nargs="+", metavar="NAME=ADDRESS#MODEL")
-    servers = [each.partition("=") for each in parser.parse_args().servers]
+    parser.add_argument("-n", type=int, default=len(QUESTIONS), help="questions a server")
+    given = parser.parse_args()
+    servers = [each.partition("=") for each in given.servers]
+    asked = QUESTIONS[-given.n :]
     print("| server | taken for | goes on from a beginning | aligned | refused | failed | rounds | "
           "rounds with different candidates | seconds a question | notes |")  # fmt: skip
     print("|---" * 10 + "|")
@@ -75,12 +78,12 @@ def main() -> None:
         engine = aligners.engine(ref)
         parts = Parts(engine=engine, answers=TextCheck(evaluator=Beginning(), threshold=0.0))
         row, notes, began, last = Row(), dict[str, None](), time.monotonic(), ""
-        for place, question in enumerate(QUESTIONS):
+        for place, question in enumerate(asked):
             journal = Journal()
             text = ask(parts, question, place, journal, row)
             last = text or last
             notes |= dict.fromkeys(journal.notes)
-        seconds = (time.monotonic() - began) / len(QUESTIONS)
+        seconds = (time.monotonic() - began) / len(asked)
         dialect = engine.dialect  # type: ignore[attr-defined]
         how = "no" if not dialect.prefill else "asked to" if dialect.asks else "by itself"
         cells = [name, dialect.name, how, row.aligned, row.refused, row.failed, row.rounds,

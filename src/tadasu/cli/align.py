@@ -160,8 +160,8 @@ def published(model: str, given: Evaluators, dialect: DialectChoice | None = Non
         )
     if given.answer_threshold is not None or given.questions is not None:
         raise BadInput("The published method has fixed thresholds and examines no question.")
-    name: Any = dialect.value if dialect else None
-    return aligners.published(model, answers=answers, clip=clip, dialect=name)
+    how: Any = {"dialect": dialect.value} if dialect else {}
+    return aligners.published(model, answers=answers, clip=clip, **how)
 
 
 def method(preset: PresetChoice, level: LevelChoice, gate: GateChoice) -> Method:

@@ -36,7 +36,7 @@ class Server:
     status: int = 200
     delay: float = 0.0
     drops: bool = False
-    ignores_seeds: bool = False
+    one_draw: bool = False
     lists: int = 200
     bodies: list[dict[str, Any]] = field(default_factory=list)
     address: str = ""
@@ -52,7 +52,7 @@ class Server:
             return 400, {"error": {"message": "unexpected fields, or more stop strings than 4"}}
         prefill = self._prefill(body)
         choices = [
-            self._choice(i, self.answers[i % len(self.answers)], prefill, body)
+            self._choice(i, self.answers[self._drawn(i, body)], prefill, body)
             for i in range(min(body.get("n", 1), self.most))
         ]
         read = 7 + 5 * len(body["messages"]) - (5 if prefill else 0)
@@ -62,6 +62,10 @@ class Server:
         usage = {"prompt_tokens": read, "completion_tokens": 4 * len(choices), "total_tokens": 0}
         return 200, {"id": "x", "object": "chat.completion", "created": 1, "model": "tiny",
                      "choices": choices, "usage": usage}  # fmt: skip
+
+    def _drawn(self, i: int, body: dict[str, Any]) -> int:
+        """Which answer a candidate is; of a server with one draw, all of a request are equal."""
+        return (body.get("seed", 0) if self.one_draw else i) % len(self.answers)
 
     def _takes(self, body: dict[str, Any]) -> bool:
         """vLLM takes four stop strings; strict servers no field of others."""
@@ -294,14 +298,21 @@ def test_a_server_that_takes_no_other_fields(serve: Callable[..., Server]) -> No
 
 
 def test_equal_candidates_are_noticed_and_drawn_again(serve: Callable[..., Server]) -> None:
-    server = serve(answers=("A cat.",))
+    server = serve(one_draw=True, answers=("A cat.", "A dog.", "A cow."))
     engine = OpenAIEngine(server.address)
     reply = engine.generate(Request(messages=ASK, n=3, sampling=DRAWN))
     assert reply.notes == (SAME,)
+    assert len({each.text for each in reply.continuations}) > 1
     assert [body["n"] for body in server.bodies] == [3, 1, 1]
     assert len({body["seed"] for body in server.bodies}) == 3
     engine.generate(Request(messages=ASK, n=2, sampling=DRAWN))
     assert [body["n"] for body in server.bodies[3:]] == [1, 1]  # it is not asked in vain again
+
+
+def test_a_model_that_is_sure_is_not_the_servers_fault(serve: Callable[..., Server]) -> None:
+    engine = OpenAIEngine(serve(answers=("A cat.",)).address)
+    assert engine.generate(Request(messages=ASK, n=3, sampling=DRAWN)).notes == ()
+    assert engine.abilities.n
 
 
 def test_a_named_model_needs_no_list(serve: Callable[..., Server]) -> None:

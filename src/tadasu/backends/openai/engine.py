@@ -87,9 +87,8 @@ class OpenAIEngine:
             found = self._listed(required=model is None)
             model = model or _only(found, address)
             if dialect is None:
-                self._dialect = recognised(
-                    [str(each.owned_by) for each in found if each.id == model]
-                )
+                named = [each for each in found if each.id == model] or found
+                self._dialect = recognised([str(each.owned_by) for each in named])
         self.model: str = model
 
     def _listed(self, *, required: bool) -> list[Any]:
@@ -171,14 +170,17 @@ class OpenAIEngine:
         made, read = self._first(request, end)
         drawn = request.n > 1 and request.sampling.temperature > 0
         if drawn and len(made) == request.n and len({each.text for each in made}) == 1:
-            notes.append(SAME)
-            made = made[:1]
-        elif len(made) < request.n:
-            notes.append(NO_N)
-        self._alone = self._alone or len(made) < request.n
+            note, made = SAME, made[:1]
+        else:
+            note = NO_N
+        missing = len(made) < request.n
         while len(made) < request.n:
             more, again = self._call(_reseeded(request, len(made)), request.prefill, 1, end)
             made, read = [*made, *more[:1]], read + again
+        sure = note == SAME and len({each.text for each in made}) == 1  # the model, not the server
+        if missing and not sure:
+            notes.append(note)
+            self._alone = True
         return made[: request.n], read
 
     def _first(self, request: Request, end: float) -> tuple[list[Continuation], int]:

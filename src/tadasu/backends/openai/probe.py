@@ -29,8 +29,8 @@ def tried(dialect: Dialect, ask: Ask) -> Dialect:
         dialect: who the server says it is.
         ask: asks the server; raises `BadInput` where it refuses the fields.
     """
-    ways = [dialect.asks] if dialect.asks else [CONTINUE]
-    for asks in [*ways, {}]:
+    ways = ({}, CONTINUE) if dialect.name == "openai" or not dialect.asks else (dialect.asks, {})
+    for asks in ways:
         try:
             before, one, two = (ask(text, asks, 1)[0] for text in ("", "no", "no no"))
             if not before or one <= before or one - before > two - one:
