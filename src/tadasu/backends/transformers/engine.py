@@ -75,7 +75,10 @@ class TransformersEngine:
         self._window = resume.window(self.model.config)
         self._marks: dict[int, bool] = {}
         self._keeps = False
-        self._keeps = cache and self._proven()
+        try:
+            self._keeps = cache and self._proven()
+        except Exception:  # a model whose cache cannot even be tried: everything is read again
+            self._keeps = False
 
     @property
     def abilities(self) -> Abilities:
