@@ -16,7 +16,7 @@ PARTS = (
     "{% for m in messages %}{% for c in m['content'] %}"
     "{% if c is mapping and c['type'] == 'text' %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}"
 )
-EMPTY = "{% for m in messages %}{{ m.nothing }}{% endfor %}"
+EMPTY = "nothing is shown"
 PLAIN = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
 
 
