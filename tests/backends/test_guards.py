@@ -14,7 +14,8 @@ from tadasu.errors import BadFile, BadInput
 
 PARTS = (
     "{% for m in messages %}{% for c in m['content'] %}"
-    "{% if c is mapping and c['type'] == 'text' %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}"
+    "{% if c is mapping and c['type'] == 'text' %}{{ c['text'] }} {% endif %}"
+    "{% endfor %}{% endfor %}"
 )
 EMPTY = "nothing is shown"
 PLAIN = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
