@@ -253,7 +253,8 @@ def fewer(rows: Float[Tensor, "rows columns"], energy: float) -> Float[Tensor, "
     if rows.shape[0] <= rows.shape[1]:  # an eigenbasis of the small side, not an SVD of both
         squares, basis = torch.linalg.eigh(rows @ rows.T)
         kept = squares > energy * squares.sum()
-        return basis.T[kept] @ rows
+        small: Tensor = basis.T[kept] @ rows
+        return small
     squares, columns = torch.linalg.eigh(rows.T @ rows)
     kept = squares > energy * squares.sum()
     turned: Tensor = columns.T[kept] * squares[kept].clamp_min(0).sqrt()[:, None]
