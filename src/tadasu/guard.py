@@ -133,6 +133,7 @@ class Guard:
         sampler: Sampler | None = None,
     ) -> None:
         from tadasu.backends.detectors import from_policy
+        from tadasu.backends.diffusers.load import Watched
 
         self.pipe, self.policy, self.sampler = pipe, policy, sampler or Sampler()
         self.screen = (
@@ -145,7 +146,7 @@ class Guard:
             detectors = from_policy(policy, models=models if models is not None else beside(pipe))
         self.detectors = tuple(detectors)
         _check_covered(policy, self.detectors)
-        self._seen: object = None
+        self._watched = Watched()
         self._weights: list[Any] = []
 
     @property
@@ -156,13 +157,11 @@ class Guard:
         edits that act at run time are part of it while they do.
         """
         from tadasu.backends.diffusers.attach import acting
-        from tadasu.backends.diffusers.load import state_of, system_hash
+        from tadasu.backends.diffusers.load import system_hash
         from tadasu.editing.edit import maps_hash
 
-        state = state_of(self.pipe)
-        if state != self._seen:
+        if self._watched.changed(self.pipe):
             self._weights = [system_hash(self.pipe), [content(d) for d in self.detectors]]
-            self._seen = state
         parts = {
             "weights": self._weights,
             "policy": self.policy.hash,
@@ -250,17 +249,22 @@ class Guard:
         return same, [w for w in waiting if id(w) not in chosen]
 
     def _made(self, batch: list[_Wanted]) -> list[tuple[Image | None, _Outcome]]:
-        """Pictures with their outcomes; a batch that fails is tried again one by one."""
+        """Pictures with their outcomes; a batch that fails is tried again by halves."""
+        made: list[tuple[Image | None, _Outcome]] = []
         try:
             pictures = self._sample(batch)
             outcomes = self._judge(pictures)
+            made = [
+                (picture.image, outcome)
+                for picture, outcome in zip(pictures, outcomes, strict=True)
+            ]
         except RunFailed as error:
-            if len(batch) > 1:
-                return [self._made([wanted])[0] for wanted in batch]
-            return [(None, _failed(error))]
-        return [
-            (picture.image, outcome) for picture, outcome in zip(pictures, outcomes, strict=True)
-        ]
+            if len(batch) == 1:
+                made = [(None, _failed(error))]
+        if not made:  # outside the except, so that what the failed batch held is free again
+            half = len(batch) // 2
+            return [*self._made(batch[:half]), *self._made(batch[half:])]
+        return made
 
     def _sample(self, batch: list[_Wanted]) -> list[Drawn]:
         """Pictures of a batch under guidance."""
