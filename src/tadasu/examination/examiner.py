@@ -33,7 +33,6 @@ from tadasu.policy import Policy
 
 #: Times of the gradients; few, because each needs a backward.
 FIRST_ORDER = Plan(times=(0.15, 0.35))
-FIRST_ORDER_PICTURES = 4
 #: Where it is seen under which words a file acts: few, because the base is run as well.
 DECOYS = Plan(times=(0.3,))
 DECOY_PICTURES = 2
@@ -106,7 +105,7 @@ class Examiner:
         blocks = [
             Block(
                 concept=name,
-                latents=self.latents(name)[:FIRST_ORDER_PICTURES],
+                latents=self.latents(name)[: self.settings.gradients],
                 text=self.bank.concepts[name].text,
             )
             for name in self.bank.concepts
@@ -158,7 +157,7 @@ class Examiner:
     def latents(self, name: str) -> Tensor:
         """A concept's reference pictures as latents, at most as many as are used."""
         if name not in self._latents:
-            most = max(self.settings.pictures, FIRST_ORDER_PICTURES)
+            most = max(self.settings.pictures, self.settings.gradients)
             images = self.bank.images(name, containing=self.containing, most=most)
             self._latents[name] = self.denoiser.latents(images)
         return self._latents[name]
@@ -206,10 +205,13 @@ class Examiner:
             plain = merged if first else self._merged(reading, 1.0)
             own = signals if first else self._signals(reading, plain)
             for strength in self.settings.strengths:
+                chosen, rivals = self._left(own, acts, strength, decided)
+                if not chosen:
+                    continue
                 stronger = plain if strength == 1 else self._merged(reading, strength)
-                if stronger is not merged and self.acting(stronger).broken:
+                if stronger is not merged and self.acting(stronger, decoying=False).broken:
                     continue  # whoever uses it at that strength sees no picture of anything
-                self._at(stronger, strength, own, acts, decided)
+                self._at(stronger, strength, chosen, rivals, acts, decided)
         seconds = time.perf_counter() - began
         found = [
             self._finding(name, label, digest, signals, decided.get(name), adapters, seconds)
@@ -217,24 +219,44 @@ class Examiner:
         ]
         return [_covered(each, adapters, seen) for each in found]
 
+    def _left(
+        self,
+        signals: Signals,
+        acts: Acting,
+        strength: float,
+        decided: Mapping[str, tuple[Decision, float]],
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is still to be probed at a strength, and what to hold it against.
+
+        What a file changes points in nearly the same direction at every strength above 0, and in
+        the opposite one below: a concept that was probed at one strength and clearly pointed away
+        is not probed again on the same side, nor one that pointed to it on the other.
+        """
+        chosen, rivals = self._to_probe(signals, acts, strength)
+        return tuple(name for name in chosen if self._open(decided.get(name), strength)), rivals
+
+    def _open(self, before: tuple[Decision, float] | None, strength: float) -> bool:
+        """Whether another strength may say more of a concept than what is known."""
+        if before is None:
+            return True
+        decision, at = before
+        if decision.conclusion == "present":
+            return False
+        if self.settings.plan.measure != "direction" or math.isnan(decision.score):
+            return True
+        return decision.score > 0 if (at > 0) == (strength > 0) else decision.score < 0
+
     def _at(
         self,
         merged: Merged,
         strength: float,
-        signals: Signals,
+        chosen: Sequence[str],
+        rivals: Sequence[str],
         acts: Acting,
         decided: dict[str, tuple[Decision, float]],
     ) -> None:
         """Probe a file at one strength, and keep what says more than what was known."""
-        chosen, rivals = self._to_probe(signals, acts, strength)
-        left = [
-            name
-            for name in chosen
-            if name not in decided or decided[name][0].conclusion != "present"
-        ]
-        if not left:
-            return
-        for name, decision in self._probe(merged, left, rivals, acts.text or None).items():
+        for name, decision in self._probe(merged, chosen, rivals, acts.text or None).items():
             if strength != self.settings.strengths[0]:
                 decision = self.settings.elsewhere(decision)
             before = decided.get(name)
@@ -263,9 +285,9 @@ class Examiner:
         best = cascade.opponents(self.bank.harmless, first_order)
         return chosen, tuple(dict.fromkeys((*known, *best)))
 
-    def acting(self, merged: Merged) -> Acting:
+    def acting(self, merged: Merged, *, decoying: bool = True) -> Acting:
         """Under which words a file acts: none, or a decoy; and whether it destroys the model."""
-        count = 0 if self.settings.plan.named else self.settings.decoys
+        count = 0 if self.settings.plan.named or not decoying else self.settings.decoys
         texts = ("", *(decoys(merged, self.denoiser.parameter, count) if count else ()))
         calm = torch.cat([self.latents(name)[:1] for name in self.ordinary[:DECOY_PICTURES]])
         block = Block(concept="", latents=calm)

@@ -50,12 +50,13 @@ class PipelineDenoiser:
     Args:
         pipe: a Stable Diffusion 1.x, 2.x, XL or 3 pipeline; it is left as it is.
         batch: rows per forward of the denoiser, at most.
+        side: edge length of the pictures in pixels; 0 for the pipeline's own.
 
     Raises:
-        BadInput: the pipeline is of another family.
+        BadInput: the pipeline is of another family, or it cannot draw pictures of that size.
     """
 
-    def __init__(self, pipe: Any, *, batch: int = 64) -> None:
+    def __init__(self, pipe: Any, *, batch: int = 64, side: int = 0) -> None:
         self.pipe, self.family, self.batch = pipe, family_of(pipe), batch
         self._contexts: dict[str, Conditioning] = {}
         if self.family.name not in KNOWN:
@@ -67,6 +68,13 @@ class PipelineDenoiser:
         self.network: Any = getattr(pipe, self.family.denoiser)
         first = next(self.network.parameters())
         self.device, self.dtype = first.device, first.dtype
+        own = int(self.network.config.sample_size) * int(pipe.vae_scale_factor)
+        step = int(pipe.vae_scale_factor) * 2 ** (_halvings(self.network))
+        if side and (side % step or not step <= side <= own):
+            raise BadInput(
+                f"The resolution {side} must be a multiple of {step} up to the model's own, {own}."
+            )
+        self.side = side or own
 
     @cached_property
     def identity(self) -> str:
@@ -120,11 +128,6 @@ class PipelineDenoiser:
             )
             found.append(encoded(vae, pixels.to(place)))
         return torch.cat(found).to(self.device)
-
-    @property
-    def side(self) -> int:
-        """Edge length of the pictures in pixels."""
-        return int(self.network.config.sample_size) * int(self.pipe.vae_scale_factor)
 
     @contextmanager
     def adapted(
@@ -327,6 +330,15 @@ class PipelineDenoiser:
                 for at in range(0, len(ids), batch)
             ]
         return torch.cat(found)
+
+
+def _halvings(network: Any) -> int:
+    """How often a denoiser halves the edge of its latents."""
+    blocks = network.config.get("down_block_types")
+    if blocks is not None:
+        return max(len(blocks) - 1, 0)
+    patch = int(network.config.get("patch_size") or 1)
+    return patch.bit_length() - 1
 
 
 def _slopes(error: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
