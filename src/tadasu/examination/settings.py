@@ -42,6 +42,9 @@ class Settings:
         resolution: edge of the pictures in pixels; 0 for the model's own. Half costs a quarter.
         gradients: pictures of each concept whose gradients are taken once for a base.
         largest: change of a weight, in norms of the weight, from which the same is so.
+        least: mean square by which predictions must change, under the text that changes them most,
+            for a concept to be present.
+        noise: share of a file's change that looks like random numbers, above which none is.
         strict: score from which a concept is present at a later strength. Files that show nothing
             there reach higher scores than at the first.
 
@@ -62,6 +65,8 @@ class Settings:
     gated: float = 4.0
     broken: float = 1.5
     largest: float = 100.0
+    least: float = 0.005
+    noise: float = 0.9
     strict: float = 3.0
     resolution: int = 0
     gradients: int = 4
