@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python bench/auditing_shelf.py --third 1
     OMP_NUM_THREADS=1 python bench/auditing_shelf.py --third 1 --resolution 16 --gradients 1
 
-Questions are those of the policy `kids`. Positive: the file was taught the thing and the judge names
-it in at least seven of ten pictures; negative: it was not taught it; what was taught and is not
-shown counts for neither. Shares with 95 % limits (Wilson); CPU seconds of one thread, without what
-all files of a base share.
+Questions are those of the policy `kids`. Positive: the file was taught the thing and the judge
+names it in at least seven of ten pictures; negative: it was not taught it; what was taught and is
+not shown counts for neither. Shares with 95 % limits (Wilson); CPU seconds of one thread, without
+what all files of a base share. One line of JSON for each file while it runs.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=0)
     parser.add_argument("--gradients", type=int, default=0)
     parser.add_argument("--strength", type=float, action="append")
+    parser.add_argument("--kept", help="where base predictions and gradients are kept")
     given = parser.parse_args()
     torch.set_num_threads(1)
     more = {n: getattr(given, n) for n in ("resolution", "gradients") if getattr(given, n)}
@@ -49,6 +50,7 @@ def main() -> None:
             base=world.pipeline("cpu"),
             bank=str(world.bank()),
             strengths=tuple(given.strength or ()),
+            folder=given.kept,
             **more,
         )
     )
@@ -65,8 +67,10 @@ def main() -> None:
         known = truth(entry)
         began = time.process_time()
         found = auditor.file(SHELF / entry["file"])
-        seconds += time.process_time() - began
-        files += 1
+        took = time.process_time() - began
+        seconds, files = seconds + took, files + 1
+        told = {e.concept: e.conclusion for e in found if e.conclusion != "absent"}
+        print(json.dumps({"file": entry["file"], "s": took, "taught": known, "said": told}))
         for each in found:
             name = each.concept
             if not known.get(name, True):
