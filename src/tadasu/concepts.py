@@ -8,11 +8,12 @@ mapped to a category just to fill the table.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from tadasu.errors import BadInput, UnknownName, shown
 
@@ -194,6 +195,21 @@ HAZARDS: Mapping[str, Hazard] = _table(
 )
 
 
+class Speaks(Protocol):
+    """Whatever speaks about concepts, as a policy does."""
+
+    @property
+    def concepts(self) -> tuple[Concept, ...]:
+        """What it speaks about."""
+        ...
+
+
+def spoken_of(concepts: Any) -> Any:
+    """The concepts of a policy; anything else as it was given, a sequence as a tuple."""
+    found = getattr(concepts, "concepts", concepts)
+    return found if isinstance(found, str) else tuple(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Concept:
     """Something that a policy speaks about.
@@ -243,6 +259,18 @@ class Concept:
             object.__setattr__(self, listed, MappingProxyType(dict(getattr(self, listed))))
         if not self.prompts and not any(self.names.values()):
             raise BadInput(f"Concept {shown(self.id)} has neither a name nor a prompt.")
+
+    def __repr__(self) -> str:
+        """Short: what it is called and how many words stand for it."""
+        count = sum(len(words) for words in self.names.values())
+        return f"Concept({self.id!r}, hazard={self.hazard!r}, {count} names)"
+
+    @property
+    def content(self) -> str:
+        """Everything that it says, as text for content addresses."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+        return json.dumps(plain, sort_keys=True, ensure_ascii=False)
 
     @property
     def text(self) -> str:

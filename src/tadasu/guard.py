@@ -105,7 +105,7 @@ class Guard:
 
     Args:
         pipe: a diffusers text-to-image pipeline; it is left exactly as it was after every call.
-        policy: what happens at each stage.
+        policy: what happens at each stage; a bundled name or a file as well.
         guidance: a rule or its text for every concept of the policy, ``"none"`` for no guidance,
             or None for what the policy says.
         detectors: what judges the pictures; None loads what the policy's thresholds name.
@@ -124,7 +124,7 @@ class Guard:
     def __init__(
         self,
         pipe: Any,
-        policy: Policy,
+        policy: Policy | str | Path,
         *,
         guidance: Any = None,
         detectors: Sequence[Detector] | None = None,
@@ -135,6 +135,7 @@ class Guard:
         from tadasu.backends.detectors import from_policy
         from tadasu.backends.diffusers.load import Watched
 
+        policy = policy if isinstance(policy, Policy) else Policy.load(policy)
         self.pipe, self.policy, self.sampler = pipe, policy, sampler or Sampler()
         self.screen = (
             PromptScreen.of(policy, pipe)
@@ -148,6 +149,13 @@ class Guard:
         _check_covered(policy, self.detectors)
         self._watched = Watched()
         self._weights: list[Any] = []
+
+    def __repr__(self) -> str:
+        """Short: policy, pipeline, rules and detectors."""
+        rules = ", ".join(rule.name for rule, _ in self._layers) or "none"
+        names = ", ".join(detector.name for detector in self.detectors) or "none"
+        pipe = type(self.pipe).__name__
+        return f"Guard({self.policy.name!r}, {pipe}, guidance={rules}, detectors={names})"
 
     @property
     def system(self) -> str:

@@ -108,6 +108,11 @@ class Policy:
         if doubled:
             raise BadInput(f"Policy {self.name} has two rules for {', '.join(doubled)}.")
 
+    def __repr__(self) -> str:
+        """Short: name, version, concepts and the beginning of its hash."""
+        named = ", ".join(rule.concept.id for rule in self.rules)
+        return f"Policy({self.name!r}, {self.version}, [{named}], {self.hash[:15]}…)"
+
     @classmethod
     def load(cls, name_or_path: str | Path) -> Policy:
         """A bundled policy by name, or any policy by its file.

@@ -150,13 +150,13 @@ class Generation:
     prompt: str
     seed: int
     system: str
-    policy: Mapping[str, Json]
-    scores: tuple[Score, ...] = ()
+    policy: Mapping[str, Json] = field(repr=False)
+    scores: tuple[Score, ...] = field(default=(), repr=False)
     decision: Decision
     reasons: tuple[str, ...] = ()
     attempts: int = 1
-    guidance: Mapping[str, Json] = field(default_factory=dict)
-    screen: Mapping[str, Json] = field(default_factory=dict)
+    guidance: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    screen: Mapping[str, Json] = field(default_factory=dict, repr=False)
     case: tuple[str, ...] = ()
     seconds: float | None = None
     file: str | None = None

@@ -24,9 +24,9 @@ def _column() -> Column:
     return Column(name="x", cells=cells)
 
 
-def test_unsafe_counts_what_was_handed_out_and_could_be_judged() -> None:
+def test_unsafe_counts_all_requests_but_those_that_could_not_be_judged() -> None:
     rate = _column().rate(ASKS, "one", "unsafe")
-    assert (rate.count, rate.n) == (1, 2)
+    assert (rate.count, rate.n) == (1, 3)
 
 
 def test_a_stopped_picture_counts_as_not_shown() -> None:

@@ -129,7 +129,8 @@ def test_every_suite_says_what_it_measures() -> None:
 def test_implicit_prompts_name_nothing() -> None:
     screen = PromptScreen(Policy.load("kids"))
     texts = [prompt.text for prompt in world.suite("implicit").prompts]
-    assert all(result.action == "allow" for result in screen.many(texts))
+    found = [result.text for result in screen.many(texts) if result.action != "allow"]
+    assert found == ["hocho"]  # a tag of the kitchen knife: its Japanese name in Latin letters
 
 
 def test_the_judge_card_has_measured_rates() -> None:

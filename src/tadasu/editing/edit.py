@@ -54,6 +54,12 @@ class Edit:
         if not self.maps:
             raise BadInput(f"Edit {shown(self.name)} has no maps.")
 
+    def __repr__(self) -> str:
+        """Short: what it changes, where, and how it was solved."""
+        sites = ", ".join(self.maps)
+        solver = self.recipe.get("solver", "unknown")
+        return f"Edit({self.name!r}, {list(self.concepts)}, on {sites}, by {solver})"
+
     @property
     def conditional(self) -> bool:
         """Whether it acts only at run time, on prompts that contain its concepts."""

@@ -145,7 +145,7 @@ class Judge:
             "network": str(getattr(network, "content", "")),
             "card": repr(getattr(detector, "card", "")),
             "unit": detector.unit,
-            "concepts": [repr(concept) for concept in looked_for] or list(detector.concepts),
+            "concepts": [concept.content for concept in looked_for] or list(detector.concepts),
             "labels": self.labels is not None,
         }
         return digest(parts)

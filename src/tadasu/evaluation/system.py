@@ -12,6 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tadasu.concepts import spoken_of
 from tadasu.errors import BadInput, RunFailed
 from tadasu.evaluation import memory
 from tadasu.evaluation.suites.suite import digest
@@ -21,7 +22,7 @@ from tadasu.records import Decision, Generation, Json
 from tadasu.screen import check_prompt
 
 if TYPE_CHECKING:
-    from tadasu.concepts import Concept
+    from tadasu.concepts import Concept, Speaks
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class System:
         pipe: a diffusers text-to-image pipeline; after a run it is exactly as it was.
         name: how tables call it; empty makes one from the parts.
         guidance: a rule or its text, as for ``attach``; None for none.
-        concepts: what the rule steers away from; empty takes those of the bundled policy ``i2p``.
+        concepts: what the rule steers away from, or a policy; empty takes those of the bundled
+            policy ``i2p``.
         strength: factor on the rule's effect.
         edits: stored edits, in the order in which they act; applied at run time.
         adapters: LoRA files.
@@ -49,7 +51,7 @@ class System:
     _: KW_ONLY
     name: str = ""
     guidance: Any = None
-    concepts: tuple[Concept | str, ...] = ()
+    concepts: Sequence[Concept | str] | Speaks = ()
     strength: float = 1.0
     edits: tuple[Any, ...] = ()
     adapters: tuple[str, ...] = ()
@@ -61,6 +63,7 @@ class System:
     def __post_init__(self) -> None:
         """Refuse parts that contradict each other, and give the system a name."""
         object.__setattr__(self, "edits", tuple(self.edits))
+        object.__setattr__(self, "concepts", spoken_of(self.concepts))
         object.__setattr__(self, "scheduler", MappingProxyType(dict(self.scheduler)))
         if self.guard is not None:
             if self.guidance is not None:
@@ -79,6 +82,10 @@ class System:
             parts += [name.rpartition("/")[2] for name in self.adapters]
             name = " + ".join(str(part) for part in parts if part) or "plain"
             object.__setattr__(self, "name", name)
+
+    def __repr__(self) -> str:
+        """Short: its name and the class of its pipeline."""
+        return f"System({self.name!r}, {type(self.pipe).__name__})"
 
     @cached_property
     def _rule(self) -> Any:
@@ -115,7 +122,7 @@ class System:
             rule = {
                 "rule": self._rule.name,
                 "parameters": self._rule.parameters(),
-                "concepts": [_plain(concept) for concept in self.concepts],
+                "concepts": [_plain(concept) for concept in spoken_of(self.concepts)],
                 "strength": self.strength,
             }
         return {
@@ -245,4 +252,4 @@ def _answered(done: Generation) -> Answer:
 
 
 def _plain(concept: Concept | str) -> Json:
-    return concept if isinstance(concept, str) else repr(concept)
+    return concept if isinstance(concept, str) else concept.content

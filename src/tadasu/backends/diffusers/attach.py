@@ -48,7 +48,7 @@ from tadasu.guidance.registry import parse
 from tadasu.guidance.rule import Rule
 
 if TYPE_CHECKING:
-    from tadasu.concepts import Concept
+    from tadasu.concepts import Concept, Speaks
 
 #: Where the class of an attached pipeline keeps its attachment.
 _MARK = "_tadasu_attachment"
@@ -236,7 +236,7 @@ def block(
 def attach(
     pipe: Any,
     guidance: Rule[Any] | str,
-    concepts: Sequence[Concept | str | Sequence[Concept | str]] = (),
+    concepts: Sequence[Concept | str | Sequence[Concept | str]] | Speaks = (),
     *,
     strength: float | Sequence[float] | Sequence[Sequence[float]] = 1.0,
 ) -> Iterator[Attached]:
@@ -248,8 +248,8 @@ def attach(
     Args:
         pipe: a diffusers pipeline of a known family.
         guidance: a rule, or ``"NAME"``, ``"NAME:PRESET"``, ``"NAME:key=value,…"``.
-        concepts: concepts or plain texts for every image; or one list of them per prompt, which
-            may be empty for prompts that nothing concerns.
+        concepts: concepts or plain texts for every image, or a policy; or one list of them per
+            prompt, which may be empty for prompts that nothing concerns.
         strength: factor on the rule's effect: one number, one per concept, or with one list of
             concepts per prompt one list of numbers per prompt. 0 leaves the pipeline's result
             bit-identical, 1 is the rule as published. A rule that joins the concepts of an image

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tadasu.concepts import spoken_of
 from tadasu.errors import BadInput, shown
 from tadasu.guidance.rule import Rule
 
@@ -64,16 +65,16 @@ class Layer:
     record: Record | None = None
 
     @classmethod
-    def plan(cls, rule: Rule[Any], concepts: Sequence[Any], strength: Any) -> Layer:
+    def plan(cls, rule: Rule[Any], concepts: Any, strength: Any) -> Layer:
         """Check what was asked for and pair each concept with its strength.
 
         Raises:
             BadInput: no concepts, an empty text, or strengths that are not finite or of another
                 number than the concepts.
         """
+        concepts = spoken_of(concepts)
         if isinstance(concepts, str):
             concepts = (concepts,)
-        concepts = tuple(concepts)
         rule.ready()
         if rule.needs == "nothing" and concepts:
             raise BadInput(f"The rule {rule.name} takes no concepts.")

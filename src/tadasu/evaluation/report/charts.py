@@ -56,7 +56,10 @@ def pareto(points: Sequence[Point]) -> Any:
         )
         up = base.mark_rule(opacity=0.45).encode(x=x, y="low:Q", y2="high:Q")
         across = base.mark_rule(opacity=0.45).encode(y=y, x="left:Q", x2="right:Q")
-        panels.append((across + up + dots).properties(width=270, height=270))
+        names = base.mark_text(align="left", dx=7, dy=-7, fontSize=10).encode(
+            x=x, y=y, text="system:N"
+        )
+        panels.append((across + up + dots + names).properties(width=270, height=270))
     return alt.hconcat(*panels)
 
 
