@@ -16,6 +16,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ from tadasu.statistics.intervals import Rate
 SHELF = Path(world.__file__).parent / "adapters"
 
 
-def truth(entry: dict) -> dict[str, bool]:
+def truth(entry: dict[str, Any]) -> dict[str, bool]:
     """What a file was taught, and whether it shows it."""
     shown = {entry["concept"].replace(" ", "-"): entry["reproduced"]}
     if entry["cover"]:

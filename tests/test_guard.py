@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -436,3 +437,9 @@ def test_a_batch_without_memory_is_halved(
     assert [each.decision for each in done] == [Decision.RELEASE] * 4
     assert max(sizes) > 8
     assert min(sizes) >= 4, "halves, not one by one"
+
+
+def test_a_copy_of_a_guard_reads_the_weights_for_itself(pipe: Any, kids: Policy) -> None:
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.0])], sampler=FAST)
+    other = copy(guard)
+    assert other.system == guard.system

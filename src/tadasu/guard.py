@@ -148,6 +148,7 @@ class Guard:
         self.detectors = tuple(detectors)
         _check_covered(policy, self.detectors)
         self._watched = Watched()
+        self._seen = 0  # nothing was looked at yet; a copy of the guard has its own
         self._weights: list[Any] = []
 
     def __repr__(self) -> str:
@@ -168,8 +169,10 @@ class Guard:
         from tadasu.backends.diffusers.load import system_hash
         from tadasu.editing.edit import maps_hash
 
-        if self._watched.changed(self.pipe):
+        version = self._watched.version(self.pipe)
+        if version != self._seen:
             self._weights = [system_hash(self.pipe), [content(d) for d in self.detectors]]
+            self._seen = version
         parts = {
             "weights": self._weights,
             "policy": self.policy.hash,
