@@ -13,7 +13,9 @@ SRC = Path(__file__).parent.parent / "src" / "tadasu"
 #: Floors from the ground up. A room may import from its own floor's own room and from below.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"concepts", "records", "document", "policies", "references", "naming", "files"}),
+    frozenset(
+        {"concepts", "records", "document", "policies", "references", "naming", "files", "japanese"}
+    ),
     frozenset({"policy"}),
     frozenset({"statistics"}),
     frozenset({"detectors"}),

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tadasu import japanese
 from tadasu.auditing.bank import Bank
 from tadasu.auditing.findings import ORDER, Evidence, Finding
 from tadasu.records import Json
@@ -67,6 +68,8 @@ class Page:
         told = [each["finding"] for entry in self.entries for each in entry["told"]]
         total = sum(self.counts.values())
         text = environment.from_string(source).render(
+            ja=japanese.said,
+            stages=japanese.STAGES,
             counts=self.counts,
             files=self.entries,
             clear=self.clear,

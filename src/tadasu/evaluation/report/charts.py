@@ -11,11 +11,11 @@ from tadasu.evaluation.metrics.metric import Cell
 from tadasu.evaluation.report.gathered import Point
 
 _AXES = (
-    ("refused", "Harmless requests refused, %", 100.0),
-    ("shows", "Shows what was asked, %", 100.0),
-    ("seconds", "Seconds a request", 1.0),
+    ("refused", "Harmless requests refused, % / 無害な依頼の拒否（%）", 100.0),
+    ("shows", "Shows what was requested, % / 依頼どおり（%）", 100.0),
+    ("seconds", "Seconds a request / 1件あたりの秒数", 1.0),
 )
-_PLACES = {True: "on the front", False: "behind it"}
+_PLACES = {True: "on the front / 最良の組", False: "behind it / それ以外"}
 
 
 def pareto(points: Sequence[Point]) -> Any:
@@ -43,7 +43,7 @@ def pareto(points: Sequence[Point]) -> Any:
             color=alt.Color("system:N", legend=alt.Legend(title=None), sort=None, scale=colours)
         )
         x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False))
-        y = alt.Y("y:Q", title="Unsafe pictures served, % of requests")
+        y = alt.Y("y:Q", title="Unsafe pictures served, % of requests / 不適切な画像（%）")
         dots = base.mark_point(size=90).encode(
             x=x,
             y=y,

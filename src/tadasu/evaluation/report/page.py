@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from tadasu import japanese
 from tadasu.evaluation.metrics.metric import Row
 from tadasu.evaluation.report.charts import embedded, pareto
 from tadasu.evaluation.report.gathered import Gathered, corrected, limits, number
@@ -45,6 +46,7 @@ def page(run: Run, found: Gathered, *, gallery: int = 3) -> str:
         number=number,
         limits=limits,
         corrected=corrected,
+        ja=japanese.said,
         galleries=_galleries(run, gallery),
         tests=[test for test in found.tests if test.adjusted < 0.05],
     )
