@@ -36,6 +36,7 @@ def run(method: EvaluatingThenAligning, parts: Parts, case: Case) -> tuple[Any, 
 
 def test_the_published_constants() -> None:
     assert ETA.parameters() == {
+        "max_tokens": 1024,
         "level": "deep",
         "gate": "and",
         "prefixes": {"en": "As an AI assistant"},

@@ -19,7 +19,8 @@ from transformers import (
 from tadasu.alignment.evaluators.evaluator import Exchange
 from tadasu.alignment.evaluators.guard import GenerativeGuard
 from tadasu.backends import aligners
-from tadasu.backends.transformers.text_evaluators import FirstWordGuard, SequenceClassifier
+from tadasu.backends.transformers.guards import FirstWordGuard
+from tadasu.backends.transformers.text_evaluators import SequenceClassifier
 from tadasu.errors import BadFile, BadInput
 
 WORDS = "<pad> <unk> [CLS] safe unsafe user assistant a pistol take it and go I refuse what is this"
@@ -76,11 +77,20 @@ def test_rewards_are_the_logits_of_the_saved_model(tmp_path: Path, template: str
         assert float(model(ids).logits[0, 0]) == pytest.approx(alone[0], abs=1e-5)
 
 
-def test_a_long_exchange_keeps_its_end(tmp_path: Path) -> None:
-    network = SequenceClassifier(str(classifier(tmp_path, ("reward",))))
-    long = [Exchange(question="what " * 50, answer=answer) for answer in ("a pistol", "I refuse")]
-    first, second = network.rewards(long)
-    assert first != second
+def test_a_long_exchange_is_read_to_its_end_and_never_cut(tmp_path: Path) -> None:
+    folder = str(classifier(tmp_path, ("reward",)))
+    network = SequenceClassifier(folder)
+    with pytest.raises(BadInput, match="reads at most 12"):
+        network.rewards([Exchange(answer="take it and go " * 10)])
+    check = aligners.answers(folder, threshold=-9.0)
+    short, long = check.evaluator.score(
+        [Exchange(answer="take it"), Exchange(answer="take it and go " * 10)]
+    )
+    assert short.value is not None
+    assert long.value is not None
+    (lost,) = check.examine("draft", [Exchange(question="what " * 50, answer="a pistol")])
+    assert lost.flagged
+    assert "too long" in lost.verdict.score.note
 
 
 def test_a_reward_model_needs_a_threshold(tmp_path: Path) -> None:
@@ -126,7 +136,7 @@ def test_a_guard_model_is_read_at_its_first_word(tmp_path: Path) -> None:
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     words.save_pretrained(tmp_path)
     guard = FirstWordGuard(str(tmp_path))
-    found = GenerativeGuard(network=guard).score(ASK)
+    found = GenerativeGuard(network=guard, least=0.0).score(ASK)
     model = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     text = "[CLS] user what is this assistant a pistol assistant"
     with torch.no_grad():

@@ -172,11 +172,66 @@ def test_the_plain_model_sees_the_picture_itself() -> None:
     assert (request.messages[-1].text, request.sampling.temperature) == ("What is this?", 0.0)
 
 
-def test_what_breaks_off_counts_as_unsafe_and_untold(tmp_path: Path) -> None:
+def test_failures_are_an_outcome_of_their_own(tmp_path: Path) -> None:
+    """Half of the questions are refused by the server: that is neither safe nor a refusal."""
+    turns = iter(["bad", BadInput("HTTP 400"), "good", BadInput("HTTP 400")])
+    engine = Scripted(script=lambda request: next(turns))
+    suites = [suite(4)]
+    systems = [says("bad", "bad", "bad", "bad"), plain(engine, name="two")]
+    first, second = measured(ask(systems, suites, tmp_path), suites, judge)
+    unsafe, failed = second.rates["unsafe"], second.rates["failed"]
+    assert (unsafe.count, unsafe.n, failed.count, failed.n) == (1, 2, 2, 4)
+    assert second.tests["unsafe"].n == 2  # of the questions that both answered
+    assert (second.failed, second.reason, second.untold) == (2, "HTTP 400", 0)
+    page = markdown([first, second])
+    assert "**two**: 2 of 4 questions failed. The first reason: HTTP 400" in page
+    assert json.loads(json.dumps(second.as_json()))["failed"] == 2
+
+
+def test_a_system_whose_every_answer_fails_has_no_rates(tmp_path: Path) -> None:
     suites = [suite(2)]
     broken = plain(Scripted(script={"": RunFailed("out of memory")}))
     (cell,) = measured(ask([broken], suites, tmp_path), suites, judge)
-    assert (cell.rates["unsafe"].count, cell.untold, cell.actions) == (2, 2, {"failed": 2})
+    assert (set(cell.rates), cell.failed, cell.actions) == ({"failed"}, 2, {"failed": 2})
+    assert "it gave no answer at all. The first reason: out of memory" in markdown([cell])
+
+
+def test_failures_are_asked_again(tmp_path: Path) -> None:
+    suites = [suite(2)]
+    turns = iter([RunFailed("busy"), "good", "good"])
+    system = plain(Scripted(script=lambda request: next(turns)))
+    assert [row["action"] for row in ask([system], suites, tmp_path)["plain", "s"]] == [
+        "failed", "answered"
+    ]  # fmt: skip
+    rows = ask([system], suites, tmp_path)["plain", "s"]
+    assert [row["action"] for row in rows] == ["answered", "answered"]
+
+
+def test_a_refusal_after_a_breakdown_is_a_failure(tmp_path: Path) -> None:
+    """The user reads the refusal; the report says that the engine or the evaluator broke."""
+
+    def refuses(request: Request) -> str | Exception:
+        return BadInput("HTTP 400: at most 4 stop strings") if request.n > 1 else "bad"
+
+    def answers(_: Request) -> str:
+        return "bad"
+
+    class Broken(Bad):
+        def score(self, exchanges: Sequence[Exchange]) -> list[Score]:
+            raise RuntimeError("no memory")
+
+    suites = [suite(2)]
+    broken = TextCheck(evaluator=Broken(), threshold=0.5)
+    for script, check, says_so in (
+        (refuses, CHECK, "4 stop strings"),
+        (answers, broken, "no memory"),
+    ):
+        engine = Scripted(script=script)
+        aligned = Aligned(engine, policy="kids", evaluators=Parts(engine=engine, answers=check))
+        system = through(aligned, name="auto")
+        (cell,) = measured(ask([system], suites, tmp_path / says_so), suites, judge)
+        assert (cell.failed, set(cell.rates)) == (2, {"failed"})
+        assert says_so in cell.reason
 
 
 @pytest.fixture

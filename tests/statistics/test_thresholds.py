@@ -92,3 +92,18 @@ def test_too_few_items() -> None:
         Score(name="x", values=np.array([np.nan]))
     with pytest.raises(BadInput, match="above or below"):
         Score(name="x", values=np.array([1.0]), flags="over")  # type: ignore[arg-type]
+
+
+def test_a_promise_about_false_alarms_besides_is_certified() -> None:
+    """The rule that flags everything breaks such a promise, so a sequence cannot begin there."""
+    rng = np.random.default_rng(3)
+    truth = np.repeat([True, False], 500)
+    values = rng.normal(size=1000) + 4.0 * truth
+    promises = [Promise(limit=0.1), Promise(risk="false alarms", limit=0.1)]
+    found = find([Score(name="score", values=values)], truth, promises)
+    assert found.thresholds is not None
+    assert found.certificate.false_alarms is not None
+    assert found.certificate.false_alarms.estimate < 0.1
+    held = rng.normal(size=4000)
+    assert np.mean(held >= found.thresholds[0]) <= 0.1
+    assert np.mean(held + 4.0 < found.thresholds[0]) <= 0.1

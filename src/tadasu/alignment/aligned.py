@@ -17,7 +17,7 @@ from tadasu.alignment.engine import Engine, Message
 from tadasu.alignment.eta import EvaluatingThenAligning, Level
 from tadasu.alignment.evaluators.evaluator import ImageCheck, TextCheck
 from tadasu.alignment.evaluators.lexicon import THRESHOLD, PolicyLexicon
-from tadasu.alignment.method import REFUSED, Case, Method, Outcome, Parts
+from tadasu.alignment.method import MAX_TOKENS, REFUSED, Case, Method, Outcome, Parts
 from tadasu.alignment.opening import opener
 from tadasu.alignment.record import Action, Answer, Journal, explained, spent
 from tadasu.errors import BadInput, RunFailed, TadasuError
@@ -64,7 +64,8 @@ class Aligned:
         method: another method; then ``level`` is not looked at.
         evaluators: who evaluates, or finished parts without an engine of their own.
         refusals: by language, what a user reads instead of an answer; ``en`` is needed.
-        max_tokens: of an answer.
+        max_tokens: of an answer; None for what the method says (1,024 for the published ETA),
+            else 512.
         timeout: seconds for one question; None for no limit.
         hosts: hosts that pictures may be fetched from; none at first.
         device: a torch device for what is loaded.
@@ -85,17 +86,19 @@ class Aligned:
         method: Method | None = None,
         evaluators: Evaluators | Parts | None = None,
         refusals: Mapping[str, str] = REFUSALS,
-        max_tokens: int = 512,
+        max_tokens: int | None = None,
         timeout: float | None = None,
         hosts: Sequence[str] = (),
         device: str | None = None,
     ) -> None:
         if not refusals.get("en", "").strip():
             raise BadInput("A refusal in English is needed, for users of any language.")
+        self.method: Method = method or EvaluatingThenAligning(level=level)
+        if max_tokens is None:
+            max_tokens = int(getattr(self.method, "max_tokens", MAX_TOKENS))
         if max_tokens < 1 or (timeout is not None and not timeout > 0):
             raise BadInput(f"max_tokens={max_tokens} and timeout={timeout} must be above 0.")
         self.policy = Policy.load(policy) if isinstance(policy, str) else policy
-        self.method: Method = method or EvaluatingThenAligning(level=level)
         if isinstance(evaluators, Parts):
             self.parts = evaluators
         else:

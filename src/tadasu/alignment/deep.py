@@ -95,7 +95,7 @@ class BestOfN:
             text, resume, used = text + winner.text, winner.resume, used + winner.tokens
             if winner.finish == "end" or used >= case.max_tokens:
                 break
-        return Aligning(text=text.strip(), finding=finding)
+        return Aligning(text=journal.said(text), finding=finding)
 
     def _request(
         self, case: Case, journal: Journal, sentence: int, text: str, used: int, resume: Any

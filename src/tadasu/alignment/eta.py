@@ -29,7 +29,16 @@ from tadasu.alignment.evaluators.reward import (
     RewardNetwork,
 )
 from tadasu.alignment.gate import Gate
-from tadasu.alignment.method import PREFIXES, REFUSED, Case, Outcome, Parts, draft, flagged
+from tadasu.alignment.method import (
+    MAX_TOKENS,
+    PREFIXES,
+    REFUSED,
+    Case,
+    Outcome,
+    Parts,
+    draft,
+    flagged,
+)
 from tadasu.alignment.record import Action, Journal
 from tadasu.detectors.clip import ImageTextEncoder
 from tadasu.errors import UnknownName
@@ -51,6 +60,7 @@ class EvaluatingThenAligning:
         prefixes: by language, how an aligned answer begins; ``en`` is there always.
         best_of: how deep alignment draws and chooses.
         final_check: examines the aligned answer and refuses it when it is flagged.
+        max_tokens: of an answer, unless whoever asks says another number.
 
     Raises:
         UnknownName: no such level.
@@ -61,6 +71,7 @@ class EvaluatingThenAligning:
     prefixes: Mapping[str, str] = field(default_factory=lambda: PREFIXES)
     best_of: BestOfN = field(default_factory=BestOfN)
     final_check: bool = True
+    max_tokens: int = MAX_TOKENS
 
     name = "eta"
 
@@ -94,6 +105,7 @@ class EvaluatingThenAligning:
                 stop_before_flagged=False,
             ),
             final_check=False,
+            max_tokens=PUBLISHED_MAX_TOKENS,
         )
 
     def parameters(self) -> dict[str, Json]:
@@ -104,6 +116,7 @@ class EvaluatingThenAligning:
             "prefixes": dict(self.prefixes),
             "best_of": asdict(self.best_of),
             "final_check": self.final_check,
+            "max_tokens": self.max_tokens,
         }
 
     def check(self, parts: Parts) -> None:
@@ -175,7 +188,7 @@ class EvaluatingThenAligning:
             resume=resume,
         )
         reply = journal.ask(parts.engine, "shallow", request)
-        text = (prefix + reply.continuations[0].text).strip()
+        text = journal.said(prefix + reply.continuations[0].text)
         journal.drafts["shallow"] = text
         return text
 

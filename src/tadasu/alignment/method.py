@@ -22,6 +22,7 @@ from tadasu.records import Json
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_TOKENS = 512
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
 
@@ -87,7 +88,7 @@ class Case:
     question: str
     messages: tuple[Message, ...]
     seed: int | None = 0
-    max_tokens: int = 512
+    max_tokens: int = MAX_TOKENS
 
     @property
     def language(self) -> str:
@@ -150,7 +151,7 @@ def draft(parts: Parts, case: Case, journal: Journal) -> tuple[str, object]:
     """What the model says by itself, greedily, and where its conversation can be resumed."""
     request = Request(messages=case.messages, max_tokens=case.max_tokens, timeout=journal.left())
     reply = journal.ask(parts.engine, "draft", request)
-    text = reply.continuations[0].text.strip()
+    text = journal.said(reply.continuations[0].text)
     journal.drafts["draft"] = text
     return text, reply.resume
 

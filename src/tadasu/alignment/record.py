@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from tadasu.alignment.engine import Engine, Finish, Reply, Request, continued, count
 from tadasu.alignment.evaluators.evaluator import Finding
+from tadasu.alignment.spoken import spoken
 from tadasu.errors import RunFailed
 from tadasu.records import Json
 
@@ -139,6 +140,12 @@ class Journal:
         self.replies.append(reply)
         self.notes += [note for note in reply.notes if note not in self.notes]
         return reply
+
+    def said(self, text: str) -> str:
+        """The answer in a model's text, without thoughts and loops; what went is noted."""
+        answer, notes = spoken(text)
+        self.notes += [note for note in notes if note not in self.notes]
+        return answer
 
     def found(self, findings: list[Finding]) -> bool:
         """Writes findings down; True when one of them is flagged."""

@@ -20,6 +20,7 @@ _NOT_METHODS = frozenset(
         "registry",
         "scripted",
         "sentences",
+        "spoken",
     }
 )
 

@@ -67,7 +67,7 @@ def split(text: str) -> list[str]:
 def _ends(text: str, start: int, mark: str, end: int, finished: bool) -> bool:
     """Whether a Latin mark ends a sentence."""
     following = text[end : end + 1]
-    if following and not following.isspace() and not _dense(following):
+    if following and not following.isspace() and not is_dense(following):
         return False  # 3.5, e.g., www.example.org, really?no
     if mark != ".":
         return True
@@ -81,6 +81,6 @@ def _ends(text: str, start: int, mark: str, end: int, finished: bool) -> bool:
     return bool(following) or finished or not last[-1:].isdigit()
 
 
-def _dense(character: str) -> bool:
+def is_dense(character: str) -> bool:
     """Whether it belongs to a script that is written without spaces."""
     return "\u2e80" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef"

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from tadasu.alignment.evaluators.card import EvaluatorCard
 from tadasu.alignment.evaluators.cosine import PRE_THRESHOLD, ImageTextCosine
-from tadasu.alignment.evaluators.evaluator import ImageCheck, TextCheck, TextEvaluator
+from tadasu.alignment.evaluators.evaluator import (
+    Exchange,
+    ImageCheck,
+    TextCheck,
+    TextEvaluator,
+)
+from tadasu.alignment.evaluators.guard import GenerativeGuard
+from tadasu.alignment.evaluators.pieces import Fits, Pieces
 from tadasu.alignment.evaluators.reward import GuardClassifier, RewardModel
 from tadasu.errors import BadInput, shown
 from tadasu.references import located
@@ -17,16 +24,19 @@ from tadasu.references import located
 if TYPE_CHECKING:
     from tadasu.alignment.engine import Engine
     from tadasu.alignment.method import Parts
+    from tadasu.backends.openai.dialect import Name
+    from tadasu.backends.transformers.text_evaluators import SequenceClassifier
     from tadasu.policy import Policy
 
 GUARD_THRESHOLD = 0.5
 
 
-def engine(ref: str, *, device: str | None = None) -> Engine:
+def engine(ref: str, *, device: str | None = None, dialect: Name | None = None) -> Engine:
     """The engine behind a folder, hub id or web address.
 
     A web address is that of a server that speaks the OpenAI protocol; the name of the model may
-    follow behind a ``#``: ``http://localhost:8000/v1#llava``.
+    follow behind a ``#``: ``http://localhost:8000/v1#llava``. ``dialect`` says what kind of server
+    it is; None tries what it understands.
 
     Raises:
         BadFile: the reference holds no vision-language model.
@@ -37,18 +47,20 @@ def engine(ref: str, *, device: str | None = None) -> Engine:
         from tadasu.backends.openai.engine import OpenAIEngine
 
         address, _, model = ref.partition("#")
-        return OpenAIEngine(address, model=model or None)
+        return OpenAIEngine(address, model=model or None, dialect=dialect)
     from tadasu.backends.transformers.engine import TransformersEngine
 
     return TransformersEngine(ref, device=device)
 
 
 def answers(ref: str, *, threshold: float | None = None, device: str | None = None) -> TextCheck:
-    """The answer evaluator in a folder or behind a hub id.
+    """The answer evaluator in a folder, behind a hub id or behind a server.
 
     Args:
-        ref: a reward model (one logit) or guard classifier; its card says how to read it.
-        threshold: None for the card's; a guard classifier without a card has 0.5.
+        ref: a reward model (one logit), a guard classifier or a guard model that writes its
+            verdict; its card says how to read it. Or the address of a server's ``/moderations``
+            or ``/classify`` with the model's name behind a ``#``, or a card's file.
+        threshold: None for the card's; a guard without a card has 0.5.
         device: a torch device.
 
     Raises:
@@ -56,24 +68,67 @@ def answers(ref: str, *, threshold: float | None = None, device: str | None = No
         BadFile: the reference holds no sequence classifier, or its card cannot be understood.
         MissingPart: the extra ``diffusers`` is not installed.
     """
-    from tadasu.backends.transformers.text_evaluators import SequenceClassifier
-
     ref = located(ref, "evaluator")
-    card = EvaluatorCard.beside(Path(ref)) if Path(ref).is_dir() else EvaluatorCard()
-    network = SequenceClassifier(ref, device=device)
-    evaluator: TextEvaluator
-    default: float | None = None
-    if len(network.labels) > 1:
-        evaluator, default = GuardClassifier(network=network, unsafe=card.unsafe), GUARD_THRESHOLD
+    if re.match(r"https?://", ref):
+        address, _, model = ref.partition("#")
+        card = EvaluatorCard(address=address, model=model)
+    elif Path(ref).suffix == ".json" and Path(ref).is_file():
+        card = EvaluatorCard.read(Path(ref))
     else:
-        evaluator = RewardModel(network=network, instruction=card.instruction)
+        card = EvaluatorCard.beside(Path(ref)) if Path(ref).is_dir() else EvaluatorCard()
+    made, default = _evaluator(ref, card, device)
     limit = next((each for each in (threshold, card.threshold, default) if each is not None), None)
     if limit is None:
         raise BadInput(
             f"The reward model {shown(ref, 300)} has no threshold: rewards of different models "
             "have different scales. Give one, or find one with tadasu calibrate align."
         )
-    return TextCheck(evaluator=evaluator, threshold=limit, calibration=card.calibration)
+    return TextCheck(evaluator=made, threshold=limit, calibration=card.calibration)
+
+
+def _evaluator(
+    ref: str, card: EvaluatorCard, device: str | None
+) -> tuple[TextEvaluator, float | None]:
+    """An evaluator that reads its card's way, and the threshold of its kind."""
+    if card.address:
+        from tadasu.backends.openai import evaluators
+
+        served = evaluators.served(card)
+        return Pieces(evaluator=served, reading=card.reading or "sentences"), GUARD_THRESHOLD
+    if card.guard or _writes(ref):
+        from tadasu.backends.transformers.guards import FirstWordGuard
+
+        guard = FirstWordGuard(ref, kind=card.guard or None, device=device)
+        whole = GenerativeGuard(network=guard)
+        made = Pieces(evaluator=whole, fits=guard.fits, reading=card.reading or "whole")
+        return made, GUARD_THRESHOLD
+    from tadasu.backends.transformers.text_evaluators import SequenceClassifier
+
+    network = SequenceClassifier(ref, device=device)
+    kind = card.reading or "sentences"
+    if len(network.labels) > 1:
+        judge = GuardClassifier(network=network, unsafe=card.unsafe)
+        return Pieces(evaluator=judge, fits=network.fits, reading=kind), GUARD_THRESHOLD
+    reward = RewardModel(network=network, instruction=card.instruction)
+    return Pieces(evaluator=reward, fits=_beside(network, card), reading=kind), None
+
+
+def _beside(network: SequenceClassifier, card: EvaluatorCard) -> Fits:
+    """Whether an answer fits beside what takes the place of its question."""
+    if card.instruction is None:
+        return network.fits
+    instruction = card.instruction
+    return lambda each: network.fits(Exchange(question=instruction, answer=each.answer))
+
+
+def _writes(ref: str) -> bool:
+    """Whether a reference holds a language model that writes, so a guard that writes verdicts."""
+    from tadasu.backends.transformers.load import reading
+
+    with reading(ref, "an answer evaluator") as transformers:
+        config = transformers.AutoConfig.from_pretrained(ref)
+    names = [str(each) for each in config.architectures or ()]
+    return any(name.endswith(("ForCausalLM", "ForConditionalGeneration")) for name in names)
 
 
 def images(
@@ -100,7 +155,9 @@ def images(
     return ImageCheck(evaluator=evaluator, threshold=limit)
 
 
-def published(model: str, *, answers: str, clip: str, device: str | None = None) -> Parts:
+def published(
+    model: str, *, answers: str, clip: str, device: str | None = None, dialect: Name | None = None
+) -> Parts:
     """The parts of the published method: its instructions, its unsafe text, its thresholds.
 
     Args:
@@ -108,6 +165,7 @@ def published(model: str, *, answers: str, clip: str, device: str | None = None)
         answers: a reward model; ``RLHFlow/ArmoRM-Llama3-8B-v0.1`` in the paper.
         clip: a CLIP; ``openai/clip-vit-large-patch14-336`` in the paper.
         device: a torch device.
+        dialect: of a server; None tries what it understands.
 
     Raises:
         BadFile: a reference holds something else.
@@ -118,7 +176,7 @@ def published(model: str, *, answers: str, clip: str, device: str | None = None)
     from tadasu.backends.transformers.text_evaluators import SequenceClassifier
 
     return eta.published(
-        engine(model, device=device),
+        engine(model, device=device, **({"dialect": dialect} if dialect else {})),
         ClipEncoder(clip, device=device),
         SequenceClassifier(answers, device=device),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -30,6 +30,22 @@ class PresetChoice(StrEnum):
     DEFAULT = "default"
     ETA = "eta"
     ECSO = "ecso"
+    ECSO_PUBLISHED = "ecso-published"
+
+
+class DialectChoice(StrEnum):
+    """What kind of server is asked."""
+
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    LLAMA_CPP = "llama.cpp"
+    OPENAI = "openai"
+
+
+Dialect = Annotated[
+    DialectChoice | None,
+    typer.Option(help="Kind of the server; default: asked and tried."),
+]
 
 
 class GateChoice(StrEnum):
@@ -55,6 +71,7 @@ def align(
             "protocol (http://localhost:8000/v1#MODEL).",
         ),
     ] = "world",
+    dialect: Dialect = None,
     policy: Annotated[
         str, typer.Option("--policy", "-p", help="A bundled policy or a file.")
     ] = "kids",
@@ -63,14 +80,21 @@ def align(
     ] = LevelChoice.AUTO,
     preset: Annotated[
         PresetChoice,
-        typer.Option(help="eta: the published rule and constants; ecso: answer from a caption."),
+        typer.Option(
+            help="eta: the published rule and constants; ecso: answer from a caption; "
+            "ecso-published: with its authors' prompts."
+        ),
     ] = PresetChoice.DEFAULT,
     gate: Annotated[
         GateChoice, typer.Option(help="What must be flagged before an answer is aligned.")
     ] = GateChoice.POST_ONLY,
     evaluator: Annotated[
         str | None,
-        typer.Option(help="Reward model or guard classifier; default: beside the model."),
+        typer.Option(
+            help="Reward model, guard classifier or guard model (Llama Guard, Qwen3Guard, "
+            "ShieldGemma), a server's /moderations or /classify, or a card's file; default: "
+            "beside the model."
+        ),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Of the evaluator; default: what its card says.")
@@ -96,6 +120,7 @@ def align(
     """  # fmt: skip
     from tadasu.alignment.aligned import Aligned, Evaluators
     from tadasu.alignment.intake import picture
+    from tadasu.backends import aligners
 
     seen = picture(image)
     with messages().status("Loading the model"):
@@ -106,10 +131,10 @@ def align(
             answer_threshold=threshold,
         )
         vlm = Aligned(
-            model,
+            aligners.engine(model, dialect=dialect.value) if dialect else model,
             policy=policy,
             method=method(preset, level, gate),
-            evaluators=published(model, given) if preset is PresetChoice.ETA else given,
+            evaluators=published(model, given, dialect) if preset is PresetChoice.ETA else given,
             timeout=timeout,
         )
     with messages().status("Answering"):
@@ -120,7 +145,7 @@ def align(
         _print(answer)
 
 
-def published(model: str, given: Evaluators) -> Parts:
+def published(model: str, given: Evaluators, dialect: DialectChoice | None = None) -> Parts:
     """The parts of the published method; its thresholds are fixed."""
     from tadasu.backends import aligners
     from tadasu.errors import BadInput
@@ -135,7 +160,8 @@ def published(model: str, given: Evaluators) -> Parts:
         )
     if given.answer_threshold is not None or given.questions is not None:
         raise BadInput("The published method has fixed thresholds and examines no question.")
-    return aligners.published(model, answers=answers, clip=clip)
+    how: Any = {"dialect": dialect.value} if dialect else {}
+    return aligners.published(model, answers=answers, clip=clip, **how)
 
 
 def method(preset: PresetChoice, level: LevelChoice, gate: GateChoice) -> Method:
@@ -146,6 +172,8 @@ def method(preset: PresetChoice, level: LevelChoice, gate: GateChoice) -> Method
 
     if preset is PresetChoice.ECSO:
         return EyesClosedSafetyOn()
+    if preset is PresetChoice.ECSO_PUBLISHED:
+        return EyesClosedSafetyOn.preset("published")
     if preset is PresetChoice.ETA:
         return EvaluatingThenAligning.preset("published")
     return EvaluatingThenAligning(level=level.value, gate=Gate(rule=gate.value))

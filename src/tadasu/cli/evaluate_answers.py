@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tadasu.cli.align import Dialect, DialectChoice
 from tadasu.cli.output import messages, print_json, results
-from tadasu.errors import BadInput
+from tadasu.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
     from tadasu.alignment.engine import Engine
@@ -33,6 +34,7 @@ class SystemChoice(StrEnum):
     AUTO = "auto"
     ETA = "eta"
     ECSO = "ecso"
+    ECSO_PUBLISHED = "ecso-published"
 
 
 def answers(
@@ -47,6 +49,7 @@ def answers(
     model: Annotated[
         str, typer.Option("--model", "-m", help="As in tadasu align: world, a folder, a server.")
     ] = "world",
+    dialect: Dialect = None,
     system: Annotated[
         list[SystemChoice] | None,
         typer.Option("--system", "-s", help="Repeat it; plain and auto if not said."),
@@ -72,7 +75,10 @@ def answers(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("answers"),
     n: Annotated[int | None, typer.Option("-n", "--n", help="Questions of each suite.")] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of an answer.")] = 512,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", min=1, help="Of an answer; default 512, for eta 1024."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     json_output: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
@@ -82,7 +88,9 @@ def answers(
 
     A run that was stopped goes on when the same command is given again. The folder holds
     answers.jsonl, report.md and report.json. Unsafe rates stand beside refusals, with Wilson 95 %
-    intervals, and McNemar's test against the first system.
+    intervals, and McNemar's test against the first system. Questions that were never answered
+    because something broke off are counted by themselves. Exit code 3 when a system answered
+    nothing at all.
 
     Example: tadasu evaluate answers world/image-harm world/harmless -n 10
     """
@@ -95,7 +103,7 @@ def answers(
     judges = _judges(chosen, judge)
     around = Around(
         model=model, policy=policy, evaluator=evaluator, threshold=threshold, clip=clip,
-        max_tokens=max_tokens, seed=seed,
+        max_tokens=max_tokens, seed=seed, dialect=dialect,
     )  # fmt: skip
     names = list(dict.fromkeys(system or (SystemChoice.PLAIN, SystemChoice.AUTO)))
     with messages().status("Loading the model"):
@@ -117,6 +125,12 @@ def answers(
     else:
         results().print(markdown(cells), markup=False)
         messages().print(f"The answers and the report are in {out}.", markup=False)
+    silent = [cell for cell in cells if cell.failed == cell.n]
+    if silent:
+        raise RunFailed(
+            f"{silent[0].system} answered none of {silent[0].n} questions of {silent[0].suite}: "
+            f"{silent[0].reason}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +142,17 @@ class Around:
     evaluator: str | None
     threshold: float | None
     clip: str | None
-    max_tokens: int
+    max_tokens: int | None
     seed: int
+    dialect: DialectChoice | None = None
 
     @cached_property
     def engine(self) -> Engine:
         """The model, loaded once for all systems."""
         from tadasu.backends import aligners
 
-        return aligners.engine(self.model)
+        how: Any = {"dialect": self.dialect.value} if self.dialect else {}
+        return aligners.engine(self.model, **how)
 
     def system(self, name: SystemChoice) -> Answering:
         """One system, loaded.
@@ -148,11 +164,15 @@ class Around:
         from tadasu.alignment.aligned import Aligned, Evaluators
         from tadasu.backends import aligners
         from tadasu.cli.align import GateChoice, LevelChoice, PresetChoice, method, published
-        from tadasu.evaluation.vision_run import plain, through
+        from tadasu.evaluation.vision_run import MAX_TOKENS, plain, through
 
         if name is SystemChoice.PLAIN:
-            return plain(self.engine, max_tokens=self.max_tokens)
-        presets = {SystemChoice.ETA: PresetChoice.ETA, SystemChoice.ECSO: PresetChoice.ECSO}
+            return plain(self.engine, max_tokens=self.max_tokens or MAX_TOKENS)
+        presets = {
+            SystemChoice.ETA: PresetChoice.ETA,
+            SystemChoice.ECSO: PresetChoice.ECSO,
+            SystemChoice.ECSO_PUBLISHED: PresetChoice.ECSO_PUBLISHED,
+        }
         preset = presets.get(name, PresetChoice.DEFAULT)
         level = LevelChoice.AUTO if name in presets else LevelChoice(name.value)
         found = aligners.beside(self.model)
@@ -165,7 +185,9 @@ class Around:
             self.engine,
             policy=self.policy,
             method=method(preset, level, GateChoice.POST_ONLY),
-            evaluators=published(self.model, given) if preset is PresetChoice.ETA else given,
+            evaluators=published(self.model, given, self.dialect)
+            if preset is PresetChoice.ETA
+            else given,
             max_tokens=self.max_tokens,
         )
         return through(aligned, name=name.value, seed=self.seed)

@@ -15,12 +15,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from tadasu.errors import BadInput, shown
 from tadasu.statistics.risk_control import Certificate, Correction, Promise, certify
 
 Direction = Literal["above", "below"]
 Combine = Literal["and", "or"]
+#: How much finer one score is looked at where both kinds of error are promised about.
+FINER = 8
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -112,9 +115,13 @@ def find(
     if combine not in ("and", "or") or not 0 < proposing < 1 or levels < 2:
         raise BadInput("Gates are 'and' or 'or'; 0 < proposing < 1; at least 2 levels.")
     tested = _split(truth, proposing, seed)
-    grid = np.array(list(itertools.product(*(_levels(s, ~tested, levels) for s in scores))))
+    both = any(promise.risk == "false alarms" for promise in promises)
+    fine = FINER * levels if both and len(scores) == 1 else levels
+    grid = np.array(list(itertools.product(*(_levels(s, ~tested, fine) for s in scores))))
     flagged = np.stack([gate(scores, row, combine) for row in grid])
     chosen = _sequence(flagged[:, ~tested], truth[~tested], levels)
+    if both:
+        chosen = _likeliest_first(flagged[:, ~tested], truth[~tested], promises)[:levels]
     certificate = certify(
         flagged[chosen][:, tested],
         truth[tested],
@@ -189,3 +196,19 @@ def _sequence(flagged: Flags, truth: Flags, levels: int) -> NDArray[np.intp]:
             if best not in chosen:
                 chosen.append(best)
     return np.array(chosen, dtype=np.intp)
+
+
+def _likeliest_first(flagged: Flags, truth: Flags, promises: Sequence[Promise]) -> NDArray[np.intp]:
+    """Rules in the order in which the proposing items speak for them.
+
+    A promise about false alarms fails at the rule that flags everything, so a sequence that begins
+    there certifies nothing. What comes first is the rule with the smallest of its largest p-values
+    on the proposing items, which have no part in the test (split fixed sequence, Learn then Test).
+    """
+    kinds = {"missed": (~flagged, truth), "false alarms": (flagged, ~truth)}
+    worst = np.zeros(len(flagged))
+    for promise in promises:
+        wrong, among = kinds[promise.risk]
+        failures, n = wrong[:, among].sum(1), int(among.sum())
+        worst = np.maximum(worst, binom.cdf(failures, n, promise.limit))
+    return np.asarray(np.argsort(worst, kind="stable"), dtype=np.intp)

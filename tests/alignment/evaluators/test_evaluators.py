@@ -21,6 +21,7 @@ from tadasu.alignment.evaluators.evaluator import (
 )
 from tadasu.alignment.evaluators.guard import GenerativeGuard
 from tadasu.alignment.evaluators.lexicon import PolicyLexicon
+from tadasu.alignment.evaluators.pieces import Pieces
 from tadasu.alignment.evaluators.reward import GuardClassifier, RewardModel
 from tadasu.alignment.evaluators.transport import PatchTransport, transport
 from tadasu.concepts import Concept
@@ -41,8 +42,8 @@ class Network:
     def probabilities(self, exchanges: Any) -> Any:
         return np.array([[0.5, 0.3, 0.2]] * len(exchanges))
 
-    def unsafe_share(self, exchanges: Any) -> Any:
-        return np.array([0.7] * len(exchanges))
+    def verdicts(self, exchanges: Any) -> Any:
+        return np.array([[0.63, 0.27]] * len(exchanges))
 
     def encode_images(self, images: Any) -> Any:
         return np.array([[2.0, 0.0, 0.0]] * len(images))
@@ -103,7 +104,7 @@ def test_probabilities_are_reported_where_they_are_known() -> None:
     assert warm.examine("draft", ASK)[0].probability == pytest.approx(0.5)
     guard = TextCheck(evaluator=GenerativeGuard(network=Network()), threshold=0.5)
     found = guard.examine("draft", ASK)[0]
-    assert (found.probability, found.flagged) == (0.7, True)
+    assert (found.probability, found.flagged) == (pytest.approx(0.7), True)
     assert found.margin == pytest.approx(0.2)
 
 
@@ -217,3 +218,58 @@ def test_cards(tmp_path: Path) -> None:
         file.write_text(broken)
         with pytest.raises(BadFile, match="cannot be understood"):
             EvaluatorCard.beside(tmp_path)
+
+
+def test_tiny_probabilities_of_verdict_words_are_no_verdict() -> None:
+    class Elsewhere:
+        def verdicts(self, exchanges: Any) -> Any:
+            return np.array([[1e-6, 5e-4]] * len(exchanges))
+
+    check = TextCheck(evaluator=GenerativeGuard(network=Elsewhere()), threshold=0.5)
+    (found,) = check.examine("draft", ASK[:1])
+    assert found.flagged
+    assert "hold 0.05% of the probability" in found.verdict.score.note
+
+
+class ByWords:
+    """-1 for what ends without a refusal and speaks of harm; reads 200 characters at most."""
+
+    def rewards(self, exchanges: Any) -> Any:
+        assert all(len(e.answer) <= 200 for e in exchanges)
+        return np.array([self._one(e.answer) for e in exchanges])
+
+    def _one(self, text: str) -> float:
+        return 5.0 if text.endswith("can't help.") or "harm" not in text else -1.0
+
+
+def fits(exchange: Exchange) -> bool:
+    return len(exchange.question) + len(exchange.answer) <= 200
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Do harm now. But I can't help.",
+        "Do harm now." + " The garden is green." * 60,
+        " The garden is green." * 60 + " Do harm now." + " The garden is green." * 60,
+        "The garden is green " * 60 + "do harm now " + "the garden is green " * 60,
+    ],
+)
+def test_the_worst_piece_counts(answer: str) -> None:
+    reader = Pieces(evaluator=RewardModel(network=ByWords()), fits=fits)
+    safe, bad = reader.score([Exchange(answer="The garden."), Exchange(answer=answer)])
+    assert (safe.value, safe.note) == (5.0, "")
+    assert bad.value == -1.0
+    assert "harm now" in bad.note
+
+
+def test_no_piece_is_cut_away() -> None:
+    """A question that leaves no room for any piece leaves the answer unscored, thus flagged."""
+    reader = Pieces(evaluator=RewardModel(network=ByWords()), fits=fits)
+    (found,) = TextCheck(evaluator=reader, threshold=0.0).examine(
+        "draft", [Exchange(question="x" * 300, answer="The garden is green.")]
+    )
+    assert found.flagged
+    assert "too long" in found.verdict.score.note
+    whole = Pieces(evaluator=RewardModel(network=ByWords()), fits=fits, reading="whole")
+    assert whole.score([Exchange(answer="Do harm now. But I can't help.")])[0].value == 5.0

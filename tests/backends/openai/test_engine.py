@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from tadasu.alignment.engine import Engine, Message, Request, Sampling, continued
-from tadasu.backends.openai.dialect import Dialect
-from tadasu.backends.openai.engine import NO_N, NO_PREFILL, NO_TOP_K, OpenAIEngine
-from tadasu.errors import BadInput, MissingPart, RunFailed
+from tadasu.backends.openai.dialect import DIALECTS, Dialect
+from tadasu.backends.openai.engine import NO_N, NO_PREFILL, NO_TOP_K, SAME, OpenAIEngine
+from tadasu.errors import BadInput, MissingPart, RunFailed, UnknownName
 
 RED = Image.new("RGB", (5, 4), "red")
 ASK = (Message(role="system", text="Be brief."), Message(text="What is this?", images=(RED,)))
@@ -35,33 +35,53 @@ class Server:
     most: int = 99
     status: int = 200
     delay: float = 0.0
+    drops: bool = False
+    one_draw: bool = False
+    lists: int = 200
     bodies: list[dict[str, Any]] = field(default_factory=list)
     address: str = ""
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        self.bodies.append(body)
+        probing = body["messages"][0]["content"][0].get("text") == "Name a fruit."
+        if not probing:
+            self.bodies.append(body)
         time.sleep(self.delay)
         if self.status != 200:
             return self.status, {"error": {"message": "maximum context length is 10 tokens"}}
+        if not self._takes(body):
+            return 400, {"error": {"message": "unexpected fields, or more stop strings than 4"}}
         prefill = self._prefill(body)
-        if prefill is None:
-            return 400, {"error": {"message": "add_generation_prompt and continue_final_message"}}
         choices = [
-            self._choice(i, self.answers[i % len(self.answers)], prefill, body)
+            self._choice(i, self.answers[self._drawn(i, body)], prefill, body)
             for i in range(min(body.get("n", 1), self.most))
         ]
-        usage = {"prompt_tokens": 7, "completion_tokens": 4 * len(choices), "total_tokens": 0}
+        read = 7 + 5 * len(body["messages"]) - (5 if prefill else 0)
+        read += sum(
+            len(part.get("text", "").split()) for m in body["messages"] for part in m["content"]
+        )
+        usage = {"prompt_tokens": read, "completion_tokens": 4 * len(choices), "total_tokens": 0}
         return 200, {"id": "x", "object": "chat.completion", "created": 1, "model": "tiny",
                      "choices": choices, "usage": usage}  # fmt: skip
 
-    def _prefill(self, body: dict[str, Any]) -> str | None:
+    def _drawn(self, i: int, body: dict[str, Any]) -> int:
+        """Which answer a candidate is; of a server with one draw, all of a request are equal."""
+        return (body.get("seed", 0) if self.one_draw else i) % len(self.answers)
+
+    def _takes(self, body: dict[str, Any]) -> bool:
+        """vLLM takes four stop strings; strict servers no field of others."""
+        own = {"messages", "model", "n", "seed", "temperature", "max_completion_tokens", "stop"}
+        strict = self.dialect == "strict" and set(body) - own
+        return not strict and len(body.get("stop", [])) <= 4
+
+    def _prefill(self, body: dict[str, Any]) -> str:
+        """The beginning that is gone on from; a closed turn where that was not asked for."""
         last = body["messages"][-1]
-        if last["role"] != "assistant":
-            return ""
         goes_on = body.get("continue_final_message", False)
-        new_turn = body.get("add_generation_prompt", self.dialect == "vllm")
-        if not goes_on or new_turn:
-            return None
+        if self.dialect == "vllm":
+            goes_on = goes_on and not body.get("add_generation_prompt", True)
+        goes_on = goes_on and self.dialect in ("vllm", "sglang") and not self.drops
+        if last["role"] != "assistant" or not (goes_on or self.dialect == "llamacpp"):
+            return ""
         return str(last["content"][0]["text"])
 
     def _choice(self, i: int, whole: str, prefill: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +96,8 @@ class Server:
         finish = "stop"
         if len(words) > body["max_completion_tokens"]:
             text, finish = " ".join(words[: body["max_completion_tokens"]]), "length"
+        if self.dialect == "llamacpp":
+            text = prefill + text
         found = {
             "index": i,
             "message": {"role": "assistant", "content": text},
@@ -101,7 +123,7 @@ def serve() -> Iterator[Callable[..., Server]]:
                     {"id": name, "object": "model", "created": 1, "owned_by": server.dialect}
                     for name in server.models
                 ]
-                self._send(200, {"object": "list", "data": data})
+                self._send(server.lists, {"object": "list", "data": data})
 
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
@@ -157,7 +179,7 @@ def test_the_server_is_recognised_and_gets_its_own_words(
     assert (body["n"], body["temperature"], body["top_k"], body["seed"]) == (2, 1.5, 5, 3)
     assert body["continue_final_message"] is True
     assert body.get("add_generation_prompt", "absent") == (False if dialect == "vllm" else "absent")
-    assert "。" in body["stop"]
+    assert body["stop"] == [".", "?", "!", "\n"]
     key = "include_stop_str_in_output" if dialect == "vllm" else "no_stop_trim"
     assert body[key] is True
     assert body["max_completion_tokens"] == 20
@@ -223,6 +245,89 @@ def test_a_server_that_gives_one_candidate_is_asked_again(serve: Callable[..., S
     assert len(reply.continuations) == 3
     assert reply.notes == (NO_N,)
     assert len(server.bodies) == 3
+
+
+DRAWN = Sampling(temperature=1.0, seed=3)
+
+
+def test_a_japanese_answer_stops_at_japanese_marks(serve: Callable[..., Server]) -> None:
+    server = serve(answers=("AIとして、お断りします。次です。",))
+    request = Request(messages=ASK, prefill="AIとして、", until="sentence")
+    found = OpenAIEngine(server.address).generate(request).continuations[0]
+    assert (found.text, found.finish) == ("お断りします。", "sentence")
+    assert server.bodies[0]["stop"] == ["。", "？", "！", "\n"]
+
+
+def test_a_japanese_beginning_gets_no_space(serve: Callable[..., Server]) -> None:
+    server = serve(dialect="somebody", answers=("お断りします。次です。",))
+    request = Request(messages=ASK, prefill="AIアシスタントとして", until="sentence")
+    found = OpenAIEngine(server.address).generate(request).continuations[0]
+    assert found.text == "お断りします。"
+
+
+def test_a_dropped_field_is_noticed(serve: Callable[..., Server]) -> None:
+    """A gateway before vLLM that drops the field: the beginning would become a closed turn."""
+    server = serve(drops=True, answers=("I refuse. Sorry.",))
+    engine = OpenAIEngine(server.address)
+    reply = engine.generate(Request(messages=ASK, prefill="As an AI,", until="sentence"))
+    assert not engine.abilities.prefill
+    assert reply.notes == (NO_PREFILL,)
+    assert "continue_final_message" not in server.bodies[0]
+
+
+def test_llama_cpp_goes_on_from_the_last_message_and_repeats_it(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(dialect="llamacpp", answers=("As an AI, I refuse. Sorry.",))
+    engine = OpenAIEngine(server.address)
+    reply = engine.generate(Request(messages=ASK, prefill="As an AI,", until="sentence"))
+    assert engine.dialect.name == "llama.cpp"
+    assert (reply.continuations[0].text, reply.notes) == (" I refuse.", ())
+    assert server.bodies[0]["messages"][-1]["role"] == "assistant"
+
+
+def test_a_server_that_takes_no_other_fields(serve: Callable[..., Server]) -> None:
+    server = serve(dialect="strict", lists=500, answers=("I refuse. Sorry.",), most=1)
+    engine = OpenAIEngine(server.address, model="tiny")
+    request = Request(messages=ASK, prefill="As an AI,", n=3, until="sentence", sampling=DRAWN)
+    reply = engine.generate(request)
+    assert reply.notes == (NO_PREFILL, NO_N)
+    assert [each.text for each in reply.continuations] == [" I refuse."] * 3
+    seeds = [body["seed"] for body in server.bodies]
+    assert len(set(seeds)) == 3
+
+
+def test_equal_candidates_are_noticed_and_drawn_again(serve: Callable[..., Server]) -> None:
+    server = serve(one_draw=True, answers=("A cat.", "A dog.", "A cow."))
+    engine = OpenAIEngine(server.address)
+    reply = engine.generate(Request(messages=ASK, n=3, sampling=DRAWN))
+    assert reply.notes == (SAME,)
+    assert len({each.text for each in reply.continuations}) > 1
+    assert [body["n"] for body in server.bodies] == [3, 1, 1]
+    assert len({body["seed"] for body in server.bodies}) == 3
+    engine.generate(Request(messages=ASK, n=2, sampling=DRAWN))
+    assert [body["n"] for body in server.bodies[3:]] == [1, 1]  # it is not asked in vain again
+
+
+def test_a_model_that_is_sure_is_not_the_servers_fault(serve: Callable[..., Server]) -> None:
+    engine = OpenAIEngine(serve(answers=("A cat.",)).address)
+    assert engine.generate(Request(messages=ASK, n=3, sampling=DRAWN)).notes == ()
+    assert engine.abilities.n
+
+
+def test_a_named_model_needs_no_list(serve: Callable[..., Server]) -> None:
+    server = serve(lists=500)
+    assert OpenAIEngine(server.address, model="tiny").generate(Request(messages=ASK))
+    with pytest.raises(RunFailed, match="failed"):
+        OpenAIEngine(server.address)
+
+
+def test_a_named_dialect_is_not_tried(serve: Callable[..., Server]) -> None:
+    server = serve(dialect="somebody")
+    engine = OpenAIEngine(server.address, dialect="llama.cpp")
+    assert engine.dialect == DIALECTS["llama.cpp"]
+    with pytest.raises(UnknownName, match="dialect"):
+        OpenAIEngine(server.address, dialect="other")  # type: ignore[arg-type]
 
 
 def test_control_tokens_are_broken_up(serve: Callable[..., Server]) -> None:

@@ -2,23 +2,28 @@
 
 Pictures are sent as content, never as addresses, so the server sees what was judged. Where a
 server lacks an ability it is emulated, and the reply has a note that says so: a beginning that
-cannot be given is asked for in words, and sentences are cut here.
+cannot be given is asked for in words, and sentences are cut here. What the server does is tried
+at the first answer that begins in a given way, not taken on trust.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import math
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tadasu.alignment.engine import Abilities, Continuation, Finish, Message, Reply, Request
-from tadasu.alignment.sentences import sentence_end
-from tadasu.backends.openai.dialect import Dialect, Name, calm, recognised
-from tadasu.errors import BadInput, MissingPart, RunFailed, TadasuError, shown
+from tadasu.alignment.sentences import is_dense, sentence_end
+from tadasu.backends.openai import probe
+from tadasu.backends.openai.client import key_for, left, opened, refused, within
+from tadasu.backends.openai.dialect import DIALECTS, Dialect, Name, calm, recognised
+from tadasu.errors import BadInput, MissingPart, RunFailed, TadasuError, UnknownName, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,6 +36,10 @@ BROKEN_UP = "The text contained control tokens of common models; they were broke
 NO_PREFILL = "The server takes no prefill: the beginning was asked for in words."
 NO_TOP_K = "The server takes no top_k: draws were made from all tokens."
 NO_N = "The server gave fewer candidates than were asked for; the rest was asked for one by one."
+SAME = (
+    "The server gave the same candidate for every draw of one request; the others were asked for "
+    "one by one, each with its own seed."
+)
 GO_ON = (
     "Your answer has already begun. Write only what follows these words, without repeating them: "
 )
@@ -42,9 +51,11 @@ class OpenAIEngine:
     Args:
         address: of the API, for example ``http://localhost:8000/v1``.
         model: its name at the server; None for the only one that the server has.
-        api_key: None for the environment variable ``OPENAI_API_KEY``, else an empty key.
-        dialect: ``"vllm"``, ``"sglang"``, ``"openai"``; None asks the server who it is.
-        timeout: seconds for one call, unless a request says fewer.
+        api_key: None for the environment variable ``OPENAI_API_KEY`` where the address is on the
+            host of ``OPENAI_BASE_URL``, else an empty key.
+        dialect: ``"vllm"``, ``"sglang"``, ``"llama.cpp"``, ``"openai"``; None asks the server who
+            it is, and tries what it does with a beginning.
+        timeout: seconds for one request, everything included, unless the request says fewer.
 
     Raises:
         BadInput: the server has several models and none was named.
@@ -60,30 +71,64 @@ class OpenAIEngine:
         dialect: Name | None = None,
         timeout: float = SECONDS,
     ) -> None:
-        import os
-
         try:
             import openai
         except ImportError as error:
             raise MissingPart.extra("speaking to a model server", "openai") from error
         self._openai: Any = openai
         self.address, self._timeout = address, timeout
-        key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        self._client: Any = openai.OpenAI(
-            base_url=address, api_key=key, timeout=timeout, max_retries=1
-        )
+        self._client: Any = opened(openai, address, key=key_for(address, api_key), timeout=timeout)
+        self._lock, self._alone = threading.Lock(), False
+        self._tried = dialect is not None
+        if dialect is not None and dialect not in DIALECTS:
+            raise UnknownName("dialect", dialect, tuple(DIALECTS))
+        self._dialect = DIALECTS[dialect or "openai"]
         if model is None or dialect is None:
-            with self._reported():
-                found = list(self._client.models.list().data)
+            found = self._listed(required=model is None)
             model = model or _only(found, address)
-            self.dialect = (
-                Dialect(name=dialect)
-                if dialect
-                else recognised([str(each.owned_by) for each in found if each.id == model])
-            )
-        else:
-            self.dialect = Dialect(name=dialect)
+            if dialect is None:
+                named = [each for each in found if each.id == model] or found
+                self._dialect = recognised([str(each.owned_by) for each in named])
         self.model: str = model
+
+    def _listed(self, *, required: bool) -> list[Any]:
+        """The server's list of models; a named model does not need it."""
+        try:
+            with self._reported():
+                return list(
+                    within(self._timeout, self.address, lambda: self._client.models.list().data)
+                    or ()
+                )
+        except (RunFailed, BadInput):
+            if required:
+                raise
+        except MissingPart as error:
+            if required or not isinstance(error.__cause__, self._openai.APIStatusError):
+                raise
+        return []
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the server does; tried once, before it is first needed."""
+        with self._lock:
+            if not self._tried:
+                self._dialect = probe.tried(self._dialect, self._probe)
+                self._tried = True
+            return self._dialect
+
+    def _probe(self, prefill: str, asks: Mapping[str, Any], tokens: int) -> tuple[int, str]:
+        """Asks with a beginning; gives the tokens read, 0 where it is not said, and the text."""
+        said: list[dict[str, Any]] = [{"role": "user", "content": [_part("Name a fruit.")]}]
+        if prefill:
+            said.append({"role": "assistant", "content": [_part(prefill)]})
+        end = time.monotonic() + self._timeout
+        reply = self._create(
+            end, messages=said, max_completion_tokens=tokens, temperature=0.0,
+            extra_body=dict(asks) if prefill else {},
+        )  # fmt: skip
+        choices = reply.choices or []
+        text = (choices[0].message.content or "") if choices else ""
+        return (reply.usage.prompt_tokens if reply.usage else 0), text
 
     @property
     def name(self) -> str:
@@ -92,8 +137,9 @@ class OpenAIEngine:
 
     @property
     def abilities(self) -> Abilities:
-        """Prefill and stops where the dialect has them; candidates always come together."""
-        return Abilities(prefill=self.dialect.extended, stop=self.dialect.extended)
+        """Prefill where the server was found to have it, stops where it keeps them."""
+        dialect = self.dialect
+        return Abilities(n=not self._alone, prefill=dialect.prefill, stop=bool(dialect.stops))
 
     def generate(self, request: Request) -> Reply:
         """Continues a conversation in ``request.n`` ways.
@@ -105,17 +151,46 @@ class OpenAIEngine:
         """
         end = time.monotonic() + min(self._timeout, request.timeout or self._timeout)
         notes = self._notes(request)
-        made, read = self._call(request, request.prefill, request.n, end)
-        while len(made) < request.n:
-            notes += [NO_N] if NO_N not in notes else []
-            more, again = self._call(request, request.prefill, 1, end)
-            made, read = [*made, *more[:1]], read + again
+        made, read = self._candidates(request, end, notes)
         finished = []
         for each in made[: request.n]:
             whole, again = self._completed(request, each, end)
             finished.append(whole)
             read += again
         return Reply(continuations=tuple(finished), prompt_tokens=read, notes=tuple(notes))
+
+    def _candidates(
+        self, request: Request, end: float, notes: list[str]
+    ) -> tuple[list[Continuation], int]:
+        """As many continuations as were asked for, different where they are drawn.
+
+        Some servers ignore ``n``, some refuse more than they have room for, and some draw every
+        candidate from the one seed; then the rest is asked for one by one, each with its own.
+        """
+        made, read = self._first(request, end)
+        drawn = request.n > 1 and request.sampling.temperature > 0
+        if drawn and len(made) == request.n and len({each.text for each in made}) == 1:
+            note, made = SAME, made[:1]
+        else:
+            note = NO_N
+        missing = len(made) < request.n
+        while len(made) < request.n:
+            more, again = self._call(_reseeded(request, len(made)), request.prefill, 1, end)
+            made, read = [*made, *more[:1]], read + again
+        sure = note == SAME and len({each.text for each in made}) == 1  # the model, not the server
+        if missing and not sure:
+            notes.append(note)
+            self._alone = True
+        return made[: request.n], read
+
+    def _first(self, request: Request, end: float) -> tuple[list[Continuation], int]:
+        many = 1 if self._alone else request.n
+        try:
+            return self._call(request, request.prefill, many, end)
+        except BadInput:
+            if many == 1:
+                raise
+            return self._call(request, request.prefill, 1, end)
 
     def first_token(self, request: Request) -> dict[str, float]:
         """How likely the first token of an answer is: the 20 likeliest with their probability.
@@ -125,17 +200,15 @@ class OpenAIEngine:
             MissingPart: the server is not reachable.
             RunFailed: the server failed, did not answer in time, or tells no probabilities.
         """
-        seconds = min(self._timeout, request.timeout or self._timeout)
-        with self._reported():
-            reply = self._client.with_options(timeout=seconds).chat.completions.create(
-                model=self.model,
-                messages=self._messages(request.messages, request.prefill),
-                temperature=0.0,
-                max_completion_tokens=1,
-                logprobs=True,
-                top_logprobs=TOLD,
-                **self.dialect.parameters(request),
-            )
+        reply = self._create(
+            time.monotonic() + min(self._timeout, request.timeout or self._timeout),
+            messages=self._messages(request.messages, request.prefill),
+            temperature=0.0,
+            max_completion_tokens=1,
+            logprobs=True,
+            top_logprobs=TOLD,
+            **(self._spoken(request).parameters(request)),
+        )
         told = reply.choices[0].logprobs if reply.choices else None
         if told is None or not told.content:
             raise RunFailed(f"{self.name} tells no probabilities of tokens (logprobs).")
@@ -144,13 +217,30 @@ class OpenAIEngine:
             found[each.token] = found.get(each.token, 0.0) + math.exp(each.logprob)
         return found
 
+    def _spoken(self, request: Request) -> Dialect:
+        """The dialect; without a beginning nothing has to be tried."""
+        return self.dialect if request.prefill else self._dialect
+
+    def _create(self, end: float, **asked: Any) -> Any:
+        """One call, held to its time."""
+        seconds = left(end, self.name)
+        with self._reported():
+            return within(
+                seconds,
+                self.name,
+                lambda: self._client.chat.completions.create(
+                    model=self.model, timeout=seconds, **asked
+                ),
+            )
+
     def _notes(self, request: Request) -> list[str]:
         notes = []
         if any(calm(message.text) != message.text for message in request.messages):
             notes.append(BROKEN_UP)
-        if request.prefill and not self.dialect.extended:
+        dialect = self._spoken(request)
+        if request.prefill and not dialect.prefill:
             notes.append(NO_PREFILL)
-        if request.sampling.top_k and not self.dialect.extended:
+        if request.sampling.top_k and not dialect.top_k:
             notes.append(NO_TOP_K)
         return notes
 
@@ -184,20 +274,17 @@ class OpenAIEngine:
         max_tokens: int | None = None,
     ) -> tuple[list[Continuation], int]:
         """One request to the server, and how many tokens it read."""
-        left = end - time.monotonic()
-        if left <= 0:
-            raise RunFailed(f"{self.name} did not finish within its time.")
         sampling = request.sampling
-        with self._reported():
-            reply = self._client.with_options(timeout=left).chat.completions.create(
-                model=self.model,
-                messages=self._messages(request.messages, prefill),
-                n=n,
-                temperature=sampling.temperature,
-                seed=sampling.seed,
-                max_completion_tokens=max_tokens or request.max_tokens,
-                **self.dialect.parameters(_with(request, prefill)),
-            )
+        given = dataclasses.replace(request, prefill=prefill)
+        reply = self._create(
+            end,
+            messages=self._messages(request.messages, prefill),
+            n=n,
+            temperature=sampling.temperature,
+            max_completion_tokens=max_tokens or request.max_tokens,
+            **({} if sampling.seed is None else {"seed": sampling.seed}),
+            **self._spoken(given).parameters(given),
+        )
         choices = reply.choices or []
         if not choices:
             raise RunFailed(f"{self.name} gave no answer.")
@@ -209,14 +296,17 @@ class OpenAIEngine:
     def _continuation(
         self, request: Request, prefill: str, choice: Any, tokens: int
     ) -> Continuation:
-        text = choice.message.content or ""
-        if not self.dialect.extended and prefill:
+        dialect = self._spoken(dataclasses.replace(request, prefill=prefill))
+        text = dialect.text(choice)
+        if prefill and not dialect.prefill:
             text = _without(text, prefill)
+        elif dialect.echoes:
+            text = text.removeprefix(prefill)
         if request.until == "end":
             finish: Finish = "length" if choice.finish_reason == "length" else "end"
             return Continuation(text=text, finish=finish, tokens=tokens)
-        if self.dialect.extended:
-            ended = self.dialect.ended(choice, text)
+        if dialect.stops:
+            ended = dialect.ended(choice, text)
             stopped: Finish = "length" if choice.finish_reason == "length" else "sentence"
             return Continuation(text=text, finish="end" if ended else stopped, tokens=tokens)
         finish = "length" if choice.finish_reason == "length" else "end"
@@ -233,16 +323,15 @@ class OpenAIEngine:
                 "content": [
                     *({"type": "image_url", "image_url": {"url": _uri(image)}}
                       for image in message.images),
-                    *([{"type": "text", "text": calm(message.text)}] if message.text else []),
+                    *([_part(calm(message.text))] if message.text else []),
                 ],
             }
             for message in messages
         ]  # fmt: skip
-        if prefill and self.dialect.extended:
-            found.append({"role": "assistant", "content": [{"type": "text", "text": prefill}]})
+        if prefill and self.dialect.prefill:
+            found.append({"role": "assistant", "content": [_part(prefill)]})
         elif prefill:
-            said = [{"type": "text", "text": GO_ON + prefill}]
-            found.insert(0, {"role": "system", "content": said})
+            found.insert(0, {"role": "system", "content": [_part(GO_ON + prefill)]})
         return found
 
     @contextmanager
@@ -258,9 +347,7 @@ class OpenAIEngine:
         except client.APIConnectionError as error:
             raise MissingPart(f"{self.address} is not reachable: {error}") from error
         except (client.AuthenticationError, client.PermissionDeniedError) as error:
-            raise MissingPart(
-                f"{self.address} refuses the key; set OPENAI_API_KEY ({error.status_code})."
-            ) from error
+            raise refused(self.address, error.status_code) from error
         except client.NotFoundError as error:
             raise MissingPart(f"{self.address} does not have this model or path.") from error
         except (client.BadRequestError, client.UnprocessableEntityError) as error:
@@ -271,10 +358,17 @@ class OpenAIEngine:
             raise RunFailed(f"{self.address} failed: {type(error).__name__}: {said}") from error
 
 
-def _with(request: Request, prefill: str) -> Request:
-    import dataclasses
+def _part(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
-    return dataclasses.replace(request, prefill=prefill)
+
+def _reseeded(request: Request, place: int) -> Request:
+    """A request for one more candidate, drawn otherwise than the ones before."""
+    seed = request.sampling.seed
+    if seed is None:
+        return request
+    sampling = dataclasses.replace(request.sampling, seed=seed + 1_000_003 * place)
+    return dataclasses.replace(request, sampling=sampling)
 
 
 def _only(found: list[Any], address: str) -> str:
@@ -306,7 +400,8 @@ def _without(text: str, prefill: str) -> str:
     stripped = text.strip()
     if stripped.startswith(prefill.strip()):
         return stripped[len(prefill.strip()) :]
-    joined = prefill.endswith((" ", "\n")) or stripped[:1] in ",.;:!?、。"
+    ends, begins = prefill[-1:], stripped[:1]
+    joined = ends in " \n" or begins in ",.;:!?、。" or is_dense(ends) or is_dense(begins)
     return stripped if joined or not stripped else f" {stripped}"
 
 

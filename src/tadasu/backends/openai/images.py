@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from tadasu.backends.openai.client import key_for, opened
 from tadasu.backends.openai.fetch import MAX_BYTES, fetch
 from tadasu.detectors.images import decode_image
 from tadasu.errors import BadInput, MissingPart, RunFailed, TadasuError, shown
@@ -65,7 +66,8 @@ class ImageServer:
     Args:
         address: of the API, for example ``https://api.openai.com/v1``.
         model: its name at the server.
-        api_key: None for the environment variable ``OPENAI_API_KEY``, else an empty key.
+        api_key: None for the environment variable ``OPENAI_API_KEY`` where the address is on the
+            host of ``OPENAI_BASE_URL``, else an empty key.
         size: ``"1024x1024"``, … or empty for the server's own.
         extra: further fields of the request, such as ``{"quality": "low"}``.
         seeded: whether the server takes a ``seed``, which OpenAI's own does not.
@@ -91,8 +93,6 @@ class ImageServer:
         timeout: float = 120.0,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        import os
-
         if not (1 <= attempts <= 10 and 0 < timeout <= 3600):
             raise BadInput("attempts is 1 to 10 and timeout above 0 and at most 3600 seconds.")
         try:
@@ -103,9 +103,8 @@ class ImageServer:
         self.address, self.model, self.size = address, model, size
         self.extra, self.seeded = dict(extra or {}), seeded
         self._attempts, self._timeout, self._wait = attempts, timeout, wait
-        key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        self._client: Any = openai.OpenAI(
-            base_url=address, api_key=key, timeout=timeout, max_retries=0
+        self._client: Any = opened(
+            openai, address, key=key_for(address, api_key), timeout=timeout, limit=2 * MAX_BYTES
         )
 
     def draw(self, prompt: str, seed: int = 0) -> Drawn:

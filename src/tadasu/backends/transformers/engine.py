@@ -18,6 +18,7 @@ from tadasu.alignment.engine import Abilities, Continuation, Finish, Message, Re
 from tadasu.backends.transformers import conversation as conversations
 from tadasu.backends.transformers import resume
 from tadasu.backends.transformers.conversation import Conversation
+from tadasu.backends.transformers.drawing import Drawing
 from tadasu.backends.transformers.load import complete, fingerprint, place, reading
 from tadasu.backends.transformers.resume import State
 from tadasu.backends.transformers.stopping import Decoder, Stop, boundary
@@ -27,7 +28,6 @@ from tadasu.references import located
 if TYPE_CHECKING:
     import torch
 
-    from tadasu.alignment.engine import Sampling
 
 KIND = "a vision-language model"
 TOLD = 100
@@ -75,7 +75,10 @@ class TransformersEngine:
         self._window = resume.window(self.model.config)
         self._marks: dict[int, bool] = {}
         self._keeps = False
-        self._keeps = cache and self._proven()
+        try:
+            self._keeps = cache and self._proven()
+        except Exception:  # a model whose cache cannot even be tried: everything is read again
+            self._keeps = False
 
     @property
     def abilities(self) -> Abilities:
@@ -198,7 +201,7 @@ class TransformersEngine:
         """A conversation whose keys and values are in a cache, but for its last token."""
         length = talk.inputs["input_ids"].shape[1]
         inputs = {
-            name: value[:, :-1] if value.ndim == 2 and value.shape[1] == length else value
+            name: value[:, :-1] if _by_token(name, value, length) else value
             for name, value in self._placed(talk.inputs).items()
         }
         output = self._run(**inputs)
@@ -227,44 +230,41 @@ class TransformersEngine:
         stop: Stop,
     ) -> Any:
         import torch
-        from transformers import StoppingCriteriaList
+        from transformers import LogitsProcessorList, StoppingCriteriaList
 
+        draws = request.sampling.temperature > 0
         rows = torch.tensor([ids], device=self._device)
         inputs: dict[str, Any]
         if state is not None:
             cache, _ = resume.branch(state, ids, request.n)
             rows = rows.repeat(request.n, 1)
             inputs = {"past_key_values": cache}
-            many = 1
         else:
             inputs = self._placed(_lengthened(talk.inputs, len(ids)))
-            many = request.n if request.sampling.temperature > 0 else 1
-        with torch.inference_mode(), _seeded(request.sampling.seed, self._device):
+            if draws and request.n > 1:
+                rows, inputs = self.model._expand_inputs_for_generation(
+                    expand_size=request.n, is_encoder_decoder=False, input_ids=rows,
+                    **{name: value for name, value in inputs.items() if name != "input_ids"},
+                )  # fmt: skip
+        drawing = [Drawing(request.sampling, self._device)] if draws else []
+        with torch.inference_mode():
             made = self.model.generate(
                 **{**inputs, "input_ids": rows, "attention_mask": torch.ones_like(rows)},
-                generation_config=self._config(request.sampling, limit, many),
+                generation_config=self._config(limit),
+                logits_processor=LogitsProcessorList(drawing),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
         return made
 
-    def _config(self, sampling: Sampling, limit: int, many: int) -> Any:
+    def _config(self, limit: int) -> Any:
         from transformers import GenerationConfig
 
         own = self.model.generation_config
         ends = self._ends()
         pad = own.pad_token_id if own.pad_token_id is not None else ends[0]
-        draws: dict[str, Any] = {"do_sample": False}
-        if sampling.temperature > 0:
-            draws = {
-                "do_sample": True,
-                "temperature": sampling.temperature,
-                "top_k": sampling.top_k,
-                "top_p": 1.0,
-            }
         return GenerationConfig(
-            **draws,
+            do_sample=False,  # draws are made by `Drawing`, with a generator of their own
             max_new_tokens=limit,
-            num_return_sequences=many,
             eos_token_id=ends,
             pad_token_id=pad,
             suppress_tokens=self._pictures() or None,
@@ -355,6 +355,12 @@ class TransformersEngine:
         return all(resume.same(again.logits[0, -1], row[-1]) for row in went_on.logits)
 
 
+def _by_token(name: str, value: torch.Tensor, length: int) -> bool:
+    """Whether an input has one column for each token."""
+    plain = value.ndim == 2 and value.shape[1] == length
+    return plain or name == "cross_attention_mask"
+
+
 def _lengthened(inputs: dict[str, torch.Tensor], length: int) -> dict[str, torch.Tensor]:
     """Inputs of a conversation for more or fewer text tokens behind it; kinds of tokens are 0."""
     import torch
@@ -365,6 +371,9 @@ def _lengthened(inputs: dict[str, torch.Tensor], length: int) -> dict[str, torch
         if value.ndim == 2 and value.shape[1] == old and name not in ("input_ids",):
             more = torch.zeros(1, max(0, length - old), dtype=value.dtype)
             value = torch.cat([value[:, :length], more], dim=1)
+        elif name == "cross_attention_mask":  # Mllama: which pictures each token looks at
+            last = value[:, -1:].expand(-1, max(0, length - old), *value.shape[2:])
+            value = torch.cat([value[:, :length], last], dim=1)
         found[name] = value
     return found
 
@@ -378,19 +387,6 @@ def _tokens_of(text: str, tokens: list[int], decoder: Decoder) -> int | None:
         if not said.startswith(text):
             return None
     return None
-
-
-@contextmanager
-def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Draws that can be repeated, without touching other people's generators."""
-    import torch
-
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,11 +128,35 @@ def reading(ref: str, kind: str) -> Iterator[Any]:
             yield transformers
     except TadasuError:
         raise
+    except ImportError as error:
+        raise _missing(ref, kind, error) from error
     except Exception as error:  # a damaged folder makes loaders raise nearly anything
         reason = " ".join(str(error).split())
         raise BadFile(
             f"{shown(ref, 300)} cannot be loaded as {kind}: {shown(reason, 300)}."
         ) from error
+
+
+def _missing(ref: str, kind: str, error: ImportError) -> MissingPart:
+    """What a model's own classes need beyond the extra; most often torchvision."""
+    reason = " ".join(str(error).split())
+    needed = re.findall(r"pip install ([A-Za-z0-9_.-]+)|requires the (\w+) library", reason, re.I)
+    names = {next(filter(None, pair)).lower() for pair in needed} | (
+        {"torchvision"} if "torchvision" in reason.lower() else set()
+    )
+    install = " ".join(sorted(names)) or error.name or "what the message names"
+    version = ""
+    if "torchvision" in names:
+        import torch
+
+        version = (
+            f" The torchvision must be built for your torch {torch.__version__}, from the same "
+            "index (for CPU: --index-url https://download.pytorch.org/whl/cpu)."
+        )
+    return MissingPart(
+        f"{shown(ref, 300)} cannot be loaded as {kind}: its processor needs a further package. "
+        f"Install it with: pip install {install}.{version} ({shown(reason, 200)})"
+    )
 
 
 def complete(auto_class: Any, ref: str) -> Any:
