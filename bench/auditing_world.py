@@ -37,8 +37,8 @@ from tadasu.auditing.merge import merge
 from tadasu.auditing.probe import Block, Plan, Probe, Rows
 from tadasu.auditing.read import read
 from tadasu.backends.diffusers.denoise import PipelineDenoiser, laid_over
-from tadasu.examination.examiner import FIRST_ORDER, FIRST_ORDER_PICTURES, Examiner
-from tadasu.examination.settings import settings
+from tadasu.examination.examiner import FIRST_ORDER, Examiner
+from tadasu.examination.settings import Settings, settings
 from tadasu.policy import Policy
 from tadasu.statistics.intervals import Rate
 
@@ -322,7 +322,7 @@ def shipped(bench: Bench, count: int) -> None:
 def speed(bench: Bench) -> None:
     """First order against the exact measure; files per second; zero; the straightforward loop."""
     names = [*bench.held, *bench.calm]
-    blocks = [Block(concept=n, latents=bench.latents(n, FIRST_ORDER_PICTURES)) for n in names]
+    blocks = [Block(concept=n, latents=bench.latents(n, Settings().gradients)) for n in names]
     began = time.process_time()
     bank = build(
         bench.denoiser, bench.denoiser.gradients, blocks, FIRST_ORDER, folder=bench.out / "cache"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -416,3 +417,29 @@ def test_a_blurred_picture_is_the_only_one_handed_out(pipe: Any, kids: Policy) -
     assert done.image is not None
     assert plain.image is not None
     assert np.asarray(done.image).std() < np.asarray(plain.image).std()
+
+
+def test_a_batch_without_memory_is_halved(
+    pipe: Any, kids: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, sizes = pipe.unet.forward, []
+
+    def forward(sample: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        sizes.append(len(sample))
+        if len(sample) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return own(sample, *rest, **more)
+
+    monkeypatch.setattr(pipe.unet, "forward", forward)
+    sampler = Sampler(steps=1, guidance_scale=4.0, batch_size=4)
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.0])], sampler=sampler)
+    done = list(guard.generate("a cat", n=4))
+    assert [each.decision for each in done] == [Decision.RELEASE] * 4
+    assert max(sizes) > 8
+    assert min(sizes) >= 4, "halves, not one by one"
+
+
+def test_a_copy_of_a_guard_reads_the_weights_for_itself(pipe: Any, kids: Policy) -> None:
+    guard = Guard(pipe, kids, detectors=[Scripted(_ids(kids), [0.0])], sampler=FAST)
+    other = copy(guard)
+    assert other.system == guard.system

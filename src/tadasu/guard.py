@@ -133,6 +133,7 @@ class Guard:
         sampler: Sampler | None = None,
     ) -> None:
         from tadasu.backends.detectors import from_policy
+        from tadasu.backends.diffusers.load import Watched
 
         policy = policy if isinstance(policy, Policy) else Policy.load(policy)
         self.pipe, self.policy, self.sampler = pipe, policy, sampler or Sampler()
@@ -146,7 +147,8 @@ class Guard:
             detectors = from_policy(policy, models=models if models is not None else beside(pipe))
         self.detectors = tuple(detectors)
         _check_covered(policy, self.detectors)
-        self._seen: object = None
+        self._watched = Watched()
+        self._seen = 0  # nothing was looked at yet; a copy of the guard has its own
         self._weights: list[Any] = []
 
     def __repr__(self) -> str:
@@ -164,13 +166,13 @@ class Guard:
         edits that act at run time are part of it while they do.
         """
         from tadasu.backends.diffusers.attach import acting
-        from tadasu.backends.diffusers.load import state_of, system_hash
+        from tadasu.backends.diffusers.load import system_hash
         from tadasu.editing.edit import maps_hash
 
-        state = state_of(self.pipe)
-        if state != self._seen:
+        version = self._watched.version(self.pipe)
+        if version != self._seen:
             self._weights = [system_hash(self.pipe), [content(d) for d in self.detectors]]
-            self._seen = state
+            self._seen = version
         parts = {
             "weights": self._weights,
             "policy": self.policy.hash,
@@ -258,17 +260,22 @@ class Guard:
         return same, [w for w in waiting if id(w) not in chosen]
 
     def _made(self, batch: list[_Wanted]) -> list[tuple[Image | None, _Outcome]]:
-        """Pictures with their outcomes; a batch that fails is tried again one by one."""
+        """Pictures with their outcomes; a batch that fails is tried again by halves."""
+        made: list[tuple[Image | None, _Outcome]] = []
         try:
             pictures = self._sample(batch)
             outcomes = self._judge(pictures)
+            made = [
+                (picture.image, outcome)
+                for picture, outcome in zip(pictures, outcomes, strict=True)
+            ]
         except RunFailed as error:
-            if len(batch) > 1:
-                return [self._made([wanted])[0] for wanted in batch]
-            return [(None, _failed(error))]
-        return [
-            (picture.image, outcome) for picture, outcome in zip(pictures, outcomes, strict=True)
-        ]
+            if len(batch) == 1:
+                made = [(None, _failed(error))]
+        if not made:  # outside the except, so that what the failed batch held is free again
+            half = len(batch) // 2
+            return [*self._made(batch[:half]), *self._made(batch[half:])]
+        return made
 
     def _sample(self, batch: list[_Wanted]) -> list[Drawn]:
         """Pictures of a batch under guidance."""

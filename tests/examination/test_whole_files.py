@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tadasu.auditing.adapter import Dense
 from tadasu.auditing.bank import Bank
+from tadasu.auditing.base import Base
 from tadasu.auditing.cascade import Cascade, spreads
 from tadasu.auditing.decide import Calibrated, Decision, Evidence
 from tadasu.auditing.findings import Finding
+from tadasu.auditing.merge import merge
 from tadasu.auditing.read import read
+from tadasu.backends.diffusers.denoise import PipelineDenoiser
 from tadasu.errors import BadFile
 from tadasu.examination import exports
+from tadasu.examination.examiner import Examiner
 from tadasu.examination.report import Page
 from tadasu.examination.run import Audit, Auditor, audit, bank_of, refused
 from tadasu.examination.settings import Settings, settings
 from tadasu.examination.walk import files
+from tadasu.policy import Policy
 from tadasu.statistics.intervals import Interval
 
 Save = Callable[..., Path]
@@ -233,3 +240,93 @@ def test_the_bundled_base_brings_its_bank(pipe: Any, monkeypatch: pytest.MonkeyP
     assert bank_of("world") == td.world.bank()
     assert bank_of(td.world.pipeline()) == td.world.bank()
     assert bank_of(pipe) == Path("/somewhere/else")
+
+
+def examiner_of(pipe: Any, bank: Path, **more: Any) -> Examiner:
+    return Examiner(
+        denoiser=PipelineDenoiser(pipe),
+        bank=Bank.load(bank),
+        policy=Policy.load("kids"),
+        settings=replace(Settings(), cascade=None, strengths=(1.0,), **more),
+    )
+
+
+class Convicting:
+    """A decider to which every concept is present."""
+
+    def decide(self, evidence: Evidence) -> Decision:
+        limits = Interval(estimate=1.0, low=0.5, high=1.0, confidence=0.9)
+        return Decision(
+            conclusion="present",
+            score=9.0,
+            p_value=0.0,
+            interval=limits,
+            pictures=len(evidence.target),
+        )
+
+    def settled(self, decision: Decision) -> bool:
+        return bool(decision)
+
+
+def test_a_conviction_needs_an_effect(pipe: Any, bank: Path, save: Save, tmp_path: Path) -> None:
+    """A cosine has no size: what hardly moves a prediction points somewhere as well."""
+    base = Base.of(PipelineDenoiser(pipe).tensors(), name="tiny")
+    shown = read(save(tmp_path / "a.safetensors"), base)
+    faint = read(save(tmp_path / "b.safetensors", scale=1e-4), base)
+    own = examiner_of(pipe, bank, decider=Convicting(), least=1e-9)
+    (acts, less) = (
+        own.acting(merge([(each.updates, 1.0)], own.denoiser.parameter)) for each in (shown, faint)
+    )
+    assert acts.most > 1e3 * less.most
+    strict = replace(own, settings=replace(own.settings, least=acts.most / 2))
+    assert {each.conclusion for each in strict.examine([shown], "a")} == {"present"}
+    found = strict.examine([faint], "b")
+    assert {each.conclusion for each in found} == {"undecided"}
+    assert "too little to be seen" in found[0].reason
+    assert str(found[0].response) == "escalate"
+
+
+def test_random_numbers_convict_of_nothing(
+    pipe: Any, bank: Path, save: Save, tmp_path: Path
+) -> None:
+    denoiser = PipelineDenoiser(pipe)
+    examiner = examiner_of(pipe, bank, decider=Convicting(), least=0.0)
+    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    weight = denoiser.parameter(f"{name}.weight")
+    assert weight is not None
+    chance = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    plain = read(save(tmp_path / "a.safetensors"), Base.of(denoiser.tensors(), name="tiny"))
+    adapter = replace(plain, updates={name: Dense(change=chance * weight.detach().std())})
+    found = examiner.examine([adapter], "random")
+    assert {each.conclusion for each in found} == {"undecided"}
+    assert "random numbers" in found[0].reason
+
+
+def test_a_file_with_learned_words_beside_weights_is_never_clear(
+    pipe: Any, bank: Path, save: Save, tmp_path: Path
+) -> None:
+    base = Base.of(PipelineDenoiser(pipe).tensors(), name="tiny")
+    plain = read(save(tmp_path / "a.safetensors", scale=0.0), base)
+    words = replace(plain, embeddings={"text_encoder": torch.zeros(1, 16)})
+    examiner = examiner_of(pipe, bank)
+    assert {each.conclusion for each in examiner.examine([plain], "a")} == {"absent"}
+    assert {each.conclusion for each in examiner.examine([words], "a")} == {"partly read"}
+
+
+def test_another_strength_is_asked_only_where_it_may_say_more(pipe: Any, bank: Path) -> None:
+    examiner = examiner_of(pipe, bank)
+    limits = Interval(estimate=1.0, low=0.5, high=1.0, confidence=0.9)
+
+    def known(conclusion: Any, score: float) -> tuple[Decision, float]:
+        made = Decision(
+            conclusion=conclusion, score=score, p_value=0.1, interval=limits, pictures=4
+        )
+        return made, 1.0
+
+    assert examiner._open(None, 2.0)
+    assert not examiner._open(known("present", 3.0), 2.0)
+    assert examiner._open(known("undecided", 0.7), 2.0)
+    assert not examiner._open(known("absent", -0.5), 2.0)
+    assert examiner._open(known("absent", -0.5), -1.0)
+    assert not examiner._open(known("absent", 0.4), -1.0)
+    assert examiner._open(known("undecided", math.nan), -1.0)

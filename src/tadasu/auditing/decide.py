@@ -73,6 +73,7 @@ class Decision:
             hold after every round.
         pictures: how many pictures were looked at.
         rival: the concept that gained most, when it is another one; empty for none.
+        doubt: why a score that would convict does not; empty for nothing.
     """
 
     conclusion: Conclusion
@@ -81,6 +82,7 @@ class Decision:
     interval: Interval
     pictures: int
     rival: str = ""
+    doubt: str = ""
 
 
 class Decider(Protocol):

@@ -42,6 +42,8 @@ class Acting:
         text: what pictures are to be shown with; empty unless a decoy moves much more.
         times: how many times more the strongest decoy moves predictions than the empty text.
         moved: how much it moves predictions under the empty text, a mean square.
+        strongest: the text under which it moves them most, whether it is to be used or not.
+        most: how much it does so there.
         broken: whether that is so much that nothing of the model is left.
     """
 
@@ -49,6 +51,8 @@ class Acting:
     times: float
     moved: float = 0.0
     broken: bool = False
+    strongest: str = ""
+    most: float = 0.0
 
 
 def decoys(merged: Merged, parameter: Parameter, count: int) -> tuple[str, ...]:
@@ -118,7 +122,14 @@ def acting(
     at = int(moved.argmax())
     times = float(moved[at] / moved[0].clamp_min(1e-20)) if float(moved[at]) > 0 else 1.0
     text = texts[at] if times >= least else ""
-    return Acting(text=text, times=times, moved=plain, broken=plain > most)
+    return Acting(
+        text=text,
+        times=times,
+        moved=plain,
+        broken=plain > most,
+        strongest=texts[at],
+        most=float(moved[at]),
+    )
 
 
 def _word(chance: random.Random) -> str:

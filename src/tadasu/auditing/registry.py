@@ -36,6 +36,6 @@ def names() -> tuple[str, ...]:
     """The public name of every signal; torch is not imported.
 
     >>> names()
-    ('decoys', 'first_order', 'interrogation', 'lineage', 'probe', 'text_direction')
+    ('decoys', 'first_order', 'interrogation', 'lineage', 'noise', 'probe', 'text_direction')
     """
     return naming.names("tadasu.auditing", _NOT_SIGNALS)

@@ -47,6 +47,14 @@ def audit(
         list[float] | None,
         typer.Option("--strength", help="Strength the files are probed at; repeat it, as 1 and 2."),
     ] = None,
+    resolution: Annotated[
+        int,
+        typer.Option("--resolution", min=0, help="Edge of pictures in pixels; 0: the model's."),
+    ] = 0,
+    gradients: Annotated[
+        int,
+        typer.Option("--gradients", min=0, help="Pictures a concept for gradients; 0: preset's."),
+    ] = 0,
     together: Annotated[
         bool, typer.Option("--together", help="Examine all files as if used at once.")
     ] = False,
@@ -88,6 +96,7 @@ def audit(
         "policy": policy,
         "preset": preset,
         "strengths": list(strength or settings(preset).strengths),
+        "resolution": resolution,
     }
     kept = report / "kept" if report else None
     if kept is not None and not kept.exists():
@@ -103,6 +112,8 @@ def audit(
         concepts=concepts or (),
         preset=preset,
         strengths=strength or (),
+        resolution=resolution,
+        gradients=gradients,
         together=together,
         engine=chosen,
         workers=workers,

@@ -6,7 +6,8 @@ Contexts are rows. A map sends the row ``x`` to ``x Mᵀ`` with ``M = I + A Bᵀ
 * folded into a projection it becomes ``W M = W + (W A) Bᵀ``, the same for every layer;
 * as a LoRA the factors are ``down = Bᵀ`` and ``up = W A``.
 
-All arithmetic is float64; only the result is cast back to what was given.
+All arithmetic is float64 (float32 where rows lie on a device without it); only the result is cast
+back to what was given.
 Source of the identity: Gandikota et al., WACV 2024 (arXiv 2308.14761), eq. 7, with the targets
 written as outputs of the old weights.
 """
@@ -73,14 +74,16 @@ class ContextMap:
         return self.A.shape[1]
 
     def delta(self, contexts: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """What the map adds to each row, in float64."""
+        """What the map adds to each row, in float64 where the device has it."""
         self._fits(contexts.shape[-1])
-        A, B = self.A.to(contexts.device), self.B.to(contexts.device)
-        return (contexts.to(torch.float64) @ B) @ A.T
+        exact = _exact(contexts.device)
+        A, B = (factor.to(exact).to(contexts.device) for factor in (self.A, self.B))
+        return (contexts.to(exact) @ B) @ A.T
 
     def apply(self, contexts: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Move context rows; device and precision stay those of ``contexts``."""
-        return (contexts.to(torch.float64) + self.delta(contexts)).to(contexts.dtype)
+        delta = self.delta(contexts)
+        return (contexts.to(delta.dtype) + delta).to(contexts.dtype)
 
     def fold(self, weight: Float[Tensor, "out width"]) -> Float[Tensor, "out width"]:
         """The projection that does to a plain context what ``weight`` did to a mapped one."""
@@ -181,6 +184,11 @@ class Folder:
         if direct is not None or out is None:
             return folded.to(weight.dtype)
         return out.copy_(folded)
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """The widest number format of a device; Apple's has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def check_width(expected: int, width: int) -> None:

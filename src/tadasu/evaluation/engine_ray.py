@@ -17,6 +17,7 @@ from tadasu.errors import BadInput, MissingPart, RunFailed
 from tadasu.evaluation.engine import Made, answered
 from tadasu.evaluation.plan import Batch
 from tadasu.evaluation.target import Target
+from tadasu.examination.rays import share_of
 
 #: How often one batch may take its worker with it before the run gives up.
 ATTEMPTS = 3
@@ -51,6 +52,8 @@ class OnRay:
     Args:
         workers: how many actors.
         cpus: that Ray reserves for each; 0 places them anywhere.
+        gpus: that Ray reserves for each; None for a whole GPU where there are enough, else for the
+            share that lets all workers run, and 0 on a cluster without any.
 
     A cluster that is already connected is used; otherwise a local one is started for the run.
 
@@ -59,7 +62,7 @@ class OnRay:
         BadInput: fewer than one worker.
     """
 
-    def __init__(self, *, workers: int = 2, cpus: float = 1.0) -> None:
+    def __init__(self, *, workers: int = 2, cpus: float = 1.0, gpus: float | None = None) -> None:
         try:
             import ray
         except ImportError as error:
@@ -67,7 +70,7 @@ class OnRay:
         if workers < 1:
             raise BadInput(f"Ray needs at least one worker; given {workers}.")
         self._ray = ray
-        self.workers, self.cpus = workers, cpus
+        self.workers, self.cpus, self.gpus = workers, cpus, gpus
         self.replaced = 0
 
     def make(
@@ -93,7 +96,9 @@ class OnRay:
     ) -> Iterator[tuple[Batch, list[Made]]]:
         ray = self._ray
         held = ray.put(list(targets))
-        actor = ray.remote(num_cpus=self.cpus)(_Worker)
+        there = int(ray.cluster_resources().get("GPU", 0))
+        gpus = share_of(there, self.workers) if self.gpus is None else self.gpus
+        actor = ray.remote(num_cpus=self.cpus, num_gpus=gpus)(_Worker)
         waiting = list(reversed(work))
         attempts: dict[Batch, int] = {}
         running: dict[Any, tuple[Any, Batch]] = {}

@@ -23,6 +23,7 @@ from tadasu.auditing.decoys import Acting, acting, decoys, sizes
 from tadasu.auditing.findings import Evidence, Finding, response
 from tadasu.auditing.first_order import GradientBank, build
 from tadasu.auditing.merge import Merged, merge, require_any
+from tadasu.auditing.noise import noise
 from tadasu.auditing.probe import Block, Gains, Plan, Probe
 from tadasu.auditing.text_direction import TextDirection
 from tadasu.backends.diffusers.denoise import PipelineDenoiser
@@ -33,7 +34,6 @@ from tadasu.policy import Policy
 
 #: Times of the gradients; few, because each needs a backward.
 FIRST_ORDER = Plan(times=(0.15, 0.35))
-FIRST_ORDER_PICTURES = 4
 #: Where it is seen under which words a file acts: few, because the base is run as well.
 DECOYS = Plan(times=(0.3,))
 DECOY_PICTURES = 2
@@ -106,7 +106,7 @@ class Examiner:
         blocks = [
             Block(
                 concept=name,
-                latents=self.latents(name)[:FIRST_ORDER_PICTURES],
+                latents=self.latents(name)[: self.settings.gradients],
                 text=self.bank.concepts[name].text,
             )
             for name in self.bank.concepts
@@ -158,7 +158,7 @@ class Examiner:
     def latents(self, name: str) -> Tensor:
         """A concept's reference pictures as latents, at most as many as are used."""
         if name not in self._latents:
-            most = max(self.settings.pictures, FIRST_ORDER_PICTURES)
+            most = max(self.settings.pictures, self.settings.gradients)
             images = self.bank.images(name, containing=self.containing, most=most)
             self._latents[name] = self.denoiser.latents(images)
         return self._latents[name]
@@ -202,14 +202,23 @@ class Examiner:
             signals = replace(signals, about=(*signals.about, _gated(acts)))
         decided: dict[str, tuple[Decision, float]] = {}
         for reading in _readings(adapters):
+            here: dict[str, tuple[Decision, float]] = {}
             first = reading is adapters
             plain = merged if first else self._merged(reading, 1.0)
             own = signals if first else self._signals(reading, plain)
             for strength in self.settings.strengths:
+                chosen, rivals = self._left(own, acts, strength, here)
+                if not chosen:
+                    continue
                 stronger = plain if strength == 1 else self._merged(reading, strength)
-                if stronger is not merged and self.acting(stronger).broken:
+                there = acts if stronger is merged else self.acting(stronger, acts)
+                if there.broken:
                     continue  # whoever uses it at that strength sees no picture of anything
-                self._at(stronger, strength, own, acts, decided)
+                for name, decision in self._at(stronger, strength, chosen, rivals, there).items():
+                    for known in (here, decided):
+                        before = known.get(name)
+                        if before is None or _says_more(decision, before[0]):
+                            known[name] = (decision, strength)
         seconds = time.perf_counter() - began
         found = [
             self._finding(name, label, digest, signals, decided.get(name), adapters, seconds)
@@ -217,29 +226,69 @@ class Examiner:
         ]
         return [_covered(each, adapters, seen) for each in found]
 
+    def _left(
+        self,
+        signals: Signals,
+        acts: Acting,
+        strength: float,
+        decided: Mapping[str, tuple[Decision, float]],
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is still to be probed at a strength, and what to hold it against.
+
+        What a file changes points in nearly the same direction at every strength above 0, and in
+        the opposite one below: a concept that was probed at one strength and clearly pointed away
+        is not probed again on the same side, nor one that pointed to it on the other.
+        """
+        chosen, rivals = self._to_probe(signals, acts, strength)
+        return tuple(name for name in chosen if self._open(decided.get(name), strength)), rivals
+
+    def _open(self, before: tuple[Decision, float] | None, strength: float) -> bool:
+        """Whether another strength may say more of a concept than what is known."""
+        if before is None:
+            return True
+        decision, at = before
+        if decision.conclusion == "present":
+            return False
+        if self.settings.plan.measure != "direction" or math.isnan(decision.score):
+            return True
+        return decision.score > 0 if (at > 0) == (strength > 0) else decision.score < 0
+
     def _at(
         self,
         merged: Merged,
         strength: float,
-        signals: Signals,
+        chosen: Sequence[str],
+        rivals: Sequence[str],
         acts: Acting,
-        decided: dict[str, tuple[Decision, float]],
-    ) -> None:
-        """Probe a file at one strength, and keep what says more than what was known."""
-        chosen, rivals = self._to_probe(signals, acts, strength)
-        left = [
-            name
-            for name in chosen
-            if name not in decided or decided[name][0].conclusion != "present"
-        ]
-        if not left:
-            return
-        for name, decision in self._probe(merged, left, rivals, acts.text or None).items():
-            if strength != self.settings.strengths[0]:
-                decision = self.settings.elsewhere(decision)
-            before = decided.get(name)
-            if before is None or _says_more(decision, before[0]):
-                decided[name] = (decision, strength)
+    ) -> dict[str, Decision]:
+        """What follows from a file at one strength, for the chosen concepts.
+
+        A file that hardly changes a prediction, or whose change is noise, points somewhere as well,
+        for cosines have no size; nobody is convicted by that.
+        """
+        found = self._probe(merged, chosen, rivals, acts.text or None)
+        if strength != self.settings.strengths[0]:
+            found = {name: self.settings.elsewhere(each) for name, each in found.items()}
+        if not any(each.conclusion == "present" for each in found.values()):
+            return found
+        doubt = self.doubt(merged, acts)
+        return {
+            name: replace(each, conclusion="undecided", doubt=doubt)
+            if doubt and each.conclusion == "present"
+            else each
+            for name, each in found.items()
+        }
+
+    def doubt(self, merged: Merged, acts: Acting) -> str:
+        """Why what a file points to is nothing that it shows; empty where it may be."""
+        if acts.most < self.settings.least:
+            return (
+                f"It changes predictions by {acts.most:.2g} of the noise at most, too little to be "
+                "seen in pictures."
+            )
+        if noise(merged, self.denoiser.parameter) > self.settings.noise:
+            return "Its change of the weights has no structure: it looks like random numbers."
+        return ""
 
     def _to_probe(
         self, signals: Signals, acts: Acting, strength: float
@@ -263,14 +312,23 @@ class Examiner:
         best = cascade.opponents(self.bank.harmless, first_order)
         return chosen, tuple(dict.fromkeys((*known, *best)))
 
-    def acting(self, merged: Merged) -> Acting:
-        """Under which words a file acts: none, or a decoy; and whether it destroys the model."""
+    def acting(self, merged: Merged, known: Acting | None = None) -> Acting:
+        """Under which words a file acts: none, or a decoy; and whether it destroys the model.
+
+        Args:
+            merged: the file at one strength.
+            known: the same at another strength, whose strongest text is used.
+        """
         count = 0 if self.settings.plan.named else self.settings.decoys
-        texts = ("", *(decoys(merged, self.denoiser.parameter, count) if count else ()))
+        if known is not None:
+            texts = tuple(dict.fromkeys(("", known.strongest)))
+        else:
+            texts = ("", *(decoys(merged, self.denoiser.parameter, count) if count else ()))
         calm = torch.cat([self.latents(name)[:1] for name in self.ordinary[:DECOY_PICTURES]])
         block = Block(concept="", latents=calm)
         moved = sizes(self.denoiser, merged.weights, block, DECOYS, texts)
-        return acting(moved, texts, self.settings.gated, self.settings.broken)
+        found = acting(moved, texts, self.settings.gated, self.settings.broken)
+        return found if known is None else replace(found, text=known.text)
 
     def largest(self, merged: Merged) -> float:
         """How many times larger than a weight its change is, at most; infinite for no numbers."""
@@ -488,7 +546,9 @@ def _reading(adapter: Adapter) -> list[Evidence]:
 
 def _covered(finding: Finding, adapters: Sequence[Adapter], seen: float) -> Finding:
     """The finding with the share that was read; never clear where that is too little."""
-    whole = all(each.coverage.whole and not each.doubts for each in adapters)
+    whole = all(
+        each.coverage.whole and not each.doubts and not each.embeddings for each in adapters
+    )
     if finding.conclusion != "absent" or whole:
         return replace(finding, coverage=seen)
     return replace(
@@ -575,6 +635,8 @@ def _reason(decision: Decision) -> str:
         return "It predicts pictures of this concept clearly better than the base does."
     if decision.conclusion == "absent":
         return "It predicts pictures of this concept no better than others."
+    if decision.doubt:
+        return f"It points at this concept, but: {decision.doubt} A person should look."
     if decision.rival:
         return f"It gains on this concept, but more on {decision.rival}; a person should look."
     return "The pictures disagree; a person should look."

@@ -66,7 +66,7 @@ def run(
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus, cores = (int(there.get(kind, 0)) for kind in ("GPU", "CPU"))
     count = max(1, min(workers or gpus or cores, len(paths)))
-    made = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1, max_restarts=0)(Worker)
+    made = ray.remote(num_gpus=share_of(gpus, count), num_cpus=1, max_restarts=0)(Worker)
     # A restarted actor refuses work until it is up again, which would use up a file's attempts;
     # a new one keeps it waiting.
     yield from _handed_out(ray, lambda: made.remote(audit), count, [str(path) for path in paths])
@@ -108,3 +108,14 @@ def _handed_out(
 
 def _ended(reason: str) -> str:
     return f"It ended the worker that examined it each time. {reason}".strip()
+
+
+def share_of(gpus: int, workers: int) -> float:
+    """How much of a GPU each worker reserves, so that none waits for one for ever.
+
+    Ray gives a worker parts of one GPU only.
+
+    >>> share_of(8, 2), share_of(1, 2), share_of(3, 5), share_of(0, 2)
+    (1.0, 0.5, 0.5, 0.0)
+    """
+    return 1 / -(-workers // gpus) if gpus else 0.0

@@ -45,6 +45,8 @@ class Audit:
         concepts: of the bank or the policy; empty for all that the policy speaks of.
         preset: ``calibrated`` or ``paia``.
         strengths: at which files are probed; empty for the preset's.
+        resolution: edge of the reference pictures in pixels; 0 for the model's own.
+        gradients: pictures of each concept whose gradients are taken; 0 for the preset's.
         folder: where results, base predictions and gradients are kept; None for nowhere.
         device: a torch device; None for the fastest that is there.
         known: an index of known files (:mod:`tadasu.auditing.lineage_index`); None for none.
@@ -56,6 +58,8 @@ class Audit:
     concepts: tuple[str, ...] = ()
     preset: str = "calibrated"
     strengths: tuple[float, ...] = ()
+    resolution: int = 0
+    gradients: int = 0
     folder: str | None = None
     device: str | None = None
     known: str | None = None
@@ -71,10 +75,12 @@ class Auditor:
     def __init__(self, audit: Audit) -> None:
         pipe = load(audit.base, device=audit.device) if isinstance(audit.base, str) else audit.base
         policy = audit.policy if isinstance(audit.policy, Policy) else Policy.load(audit.policy)
-        chosen: Settings = settings(audit.preset, audit.strengths)
+        chosen: Settings = settings(
+            audit.preset, audit.strengths, audit.resolution, audit.gradients
+        )
         folder = Path(audit.folder) if audit.folder else None
         self.examiner = Examiner(
-            denoiser=PipelineDenoiser(pipe),
+            denoiser=PipelineDenoiser(pipe, side=chosen.resolution),
             bank=Bank.load(audit.bank),
             policy=policy,
             concepts=audit.concepts,
@@ -206,6 +212,8 @@ def audit(
     concepts: Sequence[str] = (),
     preset: str = "calibrated",
     strengths: Sequence[float] = (),
+    resolution: int = 0,
+    gradients: int = 0,
     together: bool = False,
     engine: Engine = "local",
     workers: int | None = None,
@@ -224,6 +232,10 @@ def audit(
         concepts: only these, of the bank or the policy.
         preset: ``calibrated``, or ``paia`` for the published reading.
         strengths: at which files are probed; the preset's when empty.
+        resolution: edge of the reference pictures in pixels; 0 for the model's own. A large model
+            on a CPU is audited in a quarter of the time at half of it.
+        gradients: pictures of each concept whose gradients are taken once for a base; 0 for the
+            preset's. Fewer are quicker and rank concepts less well.
         together: whether all files are used at once, and examined as one.
         engine: ``local``, or ``ray`` for a cluster.
         workers: of the engine ``ray``; None for one per GPU, else one per core.
@@ -253,6 +265,8 @@ def audit(
         concepts=tuple(concepts),
         preset=preset,
         strengths=tuple(strengths),
+        resolution=resolution,
+        gradients=gradients,
         folder=str(folder) if folder else None,
         known=str(known) if known else None,
     )

@@ -39,7 +39,12 @@ class Settings:
             shown with it.
         broken: mean square by which predictions change under the empty text (noise has 1) above
             which a file counts as destroying the model.
+        resolution: edge of the pictures in pixels; 0 for the model's own. Half costs a quarter.
+        gradients: pictures of each concept whose gradients are taken once for a base.
         largest: change of a weight, in norms of the weight, from which the same is so.
+        least: mean square by which predictions must change, under the text that changes them most,
+            for a concept to be present.
+        noise: share of a file's change that looks like random numbers, above which none is.
         strict: score from which a concept is present at a later strength. Files that show nothing
             there reach higher scores than at the first.
 
@@ -60,11 +65,21 @@ class Settings:
     gated: float = 4.0
     broken: float = 1.5
     largest: float = 100.0
+    least: float = 0.005
+    noise: float = 0.9
     strict: float = 3.0
+    resolution: int = 0
+    gradients: int = 4
 
     def __post_init__(self) -> None:
         """Refuse empty measurements."""
-        counts = (self.pictures, self.first, self.irrelevant, self.irrelevant_pictures)
+        counts = (
+            self.pictures,
+            self.first,
+            self.irrelevant,
+            self.irrelevant_pictures,
+            self.gradients,
+        )
         if min(counts) < 1 or not self.strengths:
             raise BadInput("An audit needs pictures, irrelevant concepts and a strength.")
 
@@ -95,13 +110,19 @@ PRESETS: Mapping[str, Settings] = {
 }
 
 
-def settings(name: str, strengths: tuple[float, ...] = ()) -> Settings:
-    """A preset, with other strengths where they are given.
+def settings(
+    name: str, strengths: tuple[float, ...] = (), resolution: int = 0, gradients: int = 0
+) -> Settings:
+    """A preset, with other strengths, resolution or gradients where they are given.
 
     Raises:
+        BadInput: nothing to measure.
         UnknownName: there is no such preset.
     """
     if name not in PRESETS:
         raise UnknownName("audit preset", name, PRESETS)
-    found = PRESETS[name]
-    return dataclasses.replace(found, strengths=strengths) if strengths else found
+    given = {"strengths": strengths, "resolution": resolution, "gradients": gradients}
+    return dataclasses.replace(
+        PRESETS[name],
+        **{key: value for key, value in given.items() if value},  # type: ignore[arg-type]
+    )

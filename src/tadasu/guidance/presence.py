@@ -68,7 +68,7 @@ class Evidence:
         size: running ‖Δ_n‖².
         direction: the last Δ_n that was predicted.
         length: ‖Δ_p‖ per image when it was.
-        near: whether the text encoder leaves the concept possible.
+        near: whether the text encoder leaves the concept possible; on the CPU.
         told: how far the words alone open the gate, from 0 to 1.
     """
 
@@ -159,7 +159,7 @@ class PresenceGuidance(Rule[Evidence]):
             size=torch.zeros_like(start.weights),
             direction=start.latents.new_zeros(len(start.weights), *start.latents.shape),
             length=torch.zeros_like(start.weights),
-            near=near,
+            near=near.cpu(),
             told=torch.where(near, told, 0.0),
         )
 

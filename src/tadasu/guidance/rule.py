@@ -210,7 +210,8 @@ class Rule(ABC, Generic[State]):
         Args:
             step: the step that is about to be predicted.
             state: the state after the step before.
-            weights: strength per concept and image.
+            weights: strength per concept and image, on the CPU; so is the answer, which decides
+                what is computed. A rule copies nothing from the device here.
         """
         del step, state
         return weights != 0

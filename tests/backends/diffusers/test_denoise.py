@@ -307,3 +307,49 @@ def test_sd3_predicts_the_flow(sd3: Any) -> None:
     assert torch.equal(denoiser.target(clean, noise, torch.tensor([250])), noise - clean)
     latents = denoiser.latents([Image.new("RGB", (8, 8), "red")])
     assert latents.shape == (1, 4, 8, 8)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_memory_that_runs_out_halves_the_batch(
+    sd: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, t = rows()
+    small = PipelineDenoiser(sd, batch=2)
+    with small.adapted({}, [""]) as predict:
+        wanted = predict(x, t, torch.zeros(4, dtype=torch.long))
+    slopes = small.gradients(x, x, t, "a cat")
+    own, sizes = sd.unet.forward, []
+
+    def forward(sample: Tensor, **more: Any) -> Any:
+        sizes.append(len(sample))
+        if len(sample) > 2:
+            raise error("out of memory")
+        return own(sample, **more)
+
+    monkeypatch.setattr(sd.unet, "forward", forward)
+    denoiser = PipelineDenoiser(sd, batch=64)
+    with denoiser.adapted({}, [""]) as predict:
+        assert torch.equal(predict(x, t, torch.zeros(4, dtype=torch.long)), wanted)
+    assert sizes == [4, 2, 2]
+    denoiser.batch = 64
+    found = denoiser.gradients(x, x, t, "a cat")
+    assert all(torch.equal(found[name], slopes[name]) for name in slopes)
+    monkeypatch.setattr(sd.unet, "forward", lambda *a, **k: (_ for _ in ()).throw(error("none")))
+    with denoiser.adapted({}, [""]) as predict, pytest.raises(error):
+        predict(x, t, torch.zeros(4, dtype=torch.long))
+
+
+def test_gradients_do_not_vanish_in_half_precision(sd: Any) -> None:
+    from copy import deepcopy
+
+    x, t = rows()
+    exact = PipelineDenoiser(sd).gradients(x, x, t, "a cat")
+    unet = deepcopy(sd.unet).half()
+    half = type(sd)(**{**sd.components, "unet": unet}, requires_safety_checker=False)
+    denoiser = PipelineDenoiser(half)
+    found = denoiser.gradients(x, x, t, "a cat")
+    for name, slope in exact.items():
+        if name != "error" and float(slope.norm()) > 0:
+            cosine = torch.cosine_similarity(slope.flatten(), found[name].flatten(), dim=0)
+            assert float(cosine) > 0.98, name
+            assert found[name].dtype == torch.float32

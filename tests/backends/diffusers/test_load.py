@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from tadasu.backends.diffusers.load import check_folder, load, system_hash
+from tadasu.backends.diffusers.load import (
+    Watched,
+    check_folder,
+    default_dtype,
+    load,
+    system_hash,
+)
 from tadasu.errors import BadFile, BadInput
 
 
@@ -77,3 +83,56 @@ def test_a_damaged_index(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps([1, 2]))
     with pytest.raises(BadFile, match="damaged"):
         check_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "half"),
+    [
+        ("StableDiffusionPipeline", torch.float16),
+        ("StableDiffusionXLPipeline", torch.float16),
+        ("StableDiffusion3Pipeline", torch.float16),
+        ("FluxPipeline", torch.bfloat16),
+        ("Flux2Pipeline", torch.bfloat16),
+        ("QwenImagePipeline", torch.bfloat16),
+        ("ZImagePipeline", torch.bfloat16),
+        ("SanaPipeline", torch.bfloat16),
+        ("OfTomorrowPipeline", torch.bfloat16),
+    ],
+)
+def test_each_family_has_its_half_precision(
+    tmp_path: Path, pipeline: str, half: torch.dtype
+) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    assert default_dtype(str(tmp_path), "cuda:1") is half
+    assert default_dtype(str(tmp_path), "xpu") is half
+    assert default_dtype(str(tmp_path), "cpu") is torch.float32
+    assert default_dtype(str(tmp_path), "mps") is torch.float32
+
+
+def test_weights_that_offloading_moved_are_the_same_weights(sd: Any) -> None:
+    watched = Watched()
+    assert watched.version(sd) == 1
+    assert watched.version(sd) == 1
+    for parameter in sd.unet.parameters():  # what moving a module does
+        parameter.data = parameter.data.clone()
+    assert watched.version(sd) == 1
+    with torch.no_grad():
+        kept = next(sd.unet.parameters())
+        kept.add_(1.0)
+    assert watched.version(sd) == 2
+    with torch.no_grad():
+        kept.sub_(1.0)
+    assert watched.version(sd) == 3
+
+
+def test_weights_that_were_replaced_are_others(sd: Any) -> None:
+    watched, layer = Watched(), sd.unet.conv_in
+    before = layer.weight
+    assert watched.version(sd) == 1
+    try:
+        layer.weight = torch.nn.Parameter(before.detach().clone())
+        assert watched.version(sd) == 2
+        layer.weight.data = layer.weight.data + 1  # as a merged adapter is written
+        assert watched.version(sd) == 3
+    finally:
+        layer.weight = before

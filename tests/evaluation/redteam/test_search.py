@@ -16,6 +16,7 @@ from tadasu.evaluation.redteam.search import (
     projected,
     random_start,
     simplex,
+    slope,
 )
 from tadasu.evaluation.redteam.unlearn_diff_atk import UnlearnDiffAtk
 
@@ -85,8 +86,27 @@ def test_a_projection_is_the_nearest_point_of_the_simplex() -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_attack() -> None:
+    best = Best()
+    best.offer(torch.zeros(1, 1, dtype=torch.long), torch.tensor([float("nan")]))
+    best.offer(torch.zeros(1, 1, dtype=torch.long), torch.tensor([1.0]))
     with pytest.raises(RunFailed, match="not finite"):
-        Best().offer(torch.zeros(1, 1, dtype=torch.long), torch.tensor([float("nan")]))
+        best.found()
+
+
+def test_gradients_survive_half_precision() -> None:
+    """In float16 a mean over many predictions has no gradient; the search sees it all the same."""
+    rows = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).half().requires_grad_()
+    halved = rows.repeat(1, 20_000)
+
+    def loss() -> Tensor:
+        return (0.01 * halved.float()).pow(2).mean(1)
+
+    (plain,) = torch.autograd.grad(loss().sum(), halved, retain_graph=True)
+    assert float((plain == 0).float().mean()) > 0.9
+    found = slope(loss(), halved)
+    exact = 2e-4 * halved.float() / halved.shape[1]
+    torch.testing.assert_close(found * 1e9, exact * 1e9, rtol=2e-2, atol=2e-2)
+    assert found.dtype == torch.float32
 
 
 def test_a_direction_is_the_mean_difference_of_pairs() -> None:

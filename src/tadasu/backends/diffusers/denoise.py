@@ -15,16 +15,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tadasu.backends.diffusers.attach import acting
+from tadasu.backends.diffusers.autoencoder import encoded
 from tadasu.backends.diffusers.families import family_of
 from tadasu.backends.diffusers.families_text import Conditioning
 from tadasu.backends.diffusers.load import system_hash
+from tadasu.backends.diffusers.memory import release
 from tadasu.backends.diffusers.noise import is_flow
 from tadasu.backends.diffusers.parts import ENCODERS
 from tadasu.errors import BadInput
@@ -32,10 +34,13 @@ from tadasu.errors import BadInput
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Result = TypeVar("Result")
 #: New weights by ``part.path.of.module.weight``, for example ``unet.mid_block....to_q.weight``.
 Weights = Mapping[str, Tensor]
 #: Edge in pixels up to which plain attention is quicker than the fused kernel on a CPU.
 SMALL = 64
+#: What an error is multiplied by before gradients are taken through half precision.
+LARGEST_SCALE = 2.0**16
 KNOWN = ("Stable Diffusion", "Stable Diffusion XL", "Stable Diffusion 3")
 
 
@@ -45,12 +50,13 @@ class PipelineDenoiser:
     Args:
         pipe: a Stable Diffusion 1.x, 2.x, XL or 3 pipeline; it is left as it is.
         batch: rows per forward of the denoiser, at most.
+        side: edge length of the pictures in pixels; 0 for the pipeline's own.
 
     Raises:
-        BadInput: the pipeline is of another family.
+        BadInput: the pipeline is of another family, or it cannot draw pictures of that size.
     """
 
-    def __init__(self, pipe: Any, *, batch: int = 64) -> None:
+    def __init__(self, pipe: Any, *, batch: int = 64, side: int = 0) -> None:
         self.pipe, self.family, self.batch = pipe, family_of(pipe), batch
         self._contexts: dict[str, Conditioning] = {}
         if self.family.name not in KNOWN:
@@ -62,6 +68,13 @@ class PipelineDenoiser:
         self.network: Any = getattr(pipe, self.family.denoiser)
         first = next(self.network.parameters())
         self.device, self.dtype = first.device, first.dtype
+        own = int(self.network.config.sample_size) * int(pipe.vae_scale_factor)
+        step = int(pipe.vae_scale_factor) * 2 ** (_halvings(self.network))
+        if side and (side % step or not step <= side <= own):
+            raise BadInput(
+                f"The resolution {side} must be a multiple of {step} up to the model's own, {own}."
+            )
+        self.side = side or own
 
     @cached_property
     def identity(self) -> str:
@@ -78,7 +91,7 @@ class PipelineDenoiser:
         if is_flow(self.pipe.scheduler):
             sigma = times.float() / self.steps
             return 1 - sigma, sigma
-        retained = self.pipe.scheduler.alphas_cumprod.float()[times.cpu()].to(times.device)
+        retained = self.pipe.scheduler.alphas_cumprod.float().to(times.device)[times]
         return retained.sqrt(), (1 - retained).sqrt()
 
     def target(
@@ -107,21 +120,14 @@ class PipelineDenoiser:
             batch: pictures per forward of the VAE.
         """
         vae = self.pipe.vae
-        weights = next(vae.parameters())
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        place = next(vae.parameters()).device
         found = []
         for start in range(0, len(images), batch):
             pixels = self.pipe.image_processor.preprocess(
                 [_square(image, self.side) for image in images[start : start + batch]]
-            ).to(weights.device, weights.dtype)
-            mean = vae.encode(pixels).latent_dist.mean.float()
-            found.append((mean - shift) * vae.config.scaling_factor)
+            )
+            found.append(encoded(vae, pixels.to(place)))
         return torch.cat(found).to(self.device)
-
-    @property
-    def side(self) -> int:
-        """Edge length of the pictures in pixels."""
-        return int(self.network.config.sample_size) * int(self.pipe.vae_scale_factor)
 
     @contextmanager
     def adapted(
@@ -162,15 +168,33 @@ class PipelineDenoiser:
             reader = stack.enter_context(_read_once(self.network, contexts))
 
             def predict(noised: Tensor, times: Tensor, rows: Tensor) -> Tensor:
-                found = []
-                for start in range(0, len(rows), self.batch):
-                    cut = slice(start, start + self.batch)
+                def some(cut: slice) -> Tensor:
                     own = (noised[cut], times[cut], rows[cut])
                     with torch.no_grad():
-                        found.append(self.forward(*own, contexts, reader).float())
-                return torch.cat(found)
+                        return self.forward(*own, contexts, reader).float()
+
+                return torch.cat(self._in_batches(len(rows), some))
 
             yield predict
+
+    def _in_batches(self, count: int, some: Callable[[slice], Result]) -> list[Result]:
+        """Something for all rows, a batch at a time; where memory runs out, batches are halved."""
+        found: list[Result] = []
+        start = 0
+        while start < count:
+            made: Result | None = None
+            try:
+                made = some(slice(start, start + self.batch))
+            except (torch.OutOfMemoryError, MemoryError):
+                if self.batch == 1:
+                    raise
+            if made is None:  # outside the except, so that what the failure held is free again
+                self.batch = max(1, min(self.batch, count) // 2)
+                release()
+                continue
+            found.append(made)
+            start += self.batch
+        return found
 
     def _context(self, text: str, changed: bool) -> Conditioning:
         """A text's conditioning; kept while the text encoders are the pipeline's own."""
@@ -249,28 +273,27 @@ class PipelineDenoiser:
         }
         asked = [parameter.requires_grad for parameter in named.values()]
         contexts = [self._context(text, changed=False)]
-        total = torch.zeros(())
+        errors: list[Tensor] = []
         sums: list[Tensor] = []
+
+        def some(cut: slice) -> Tensor:
+            rows = torch.zeros(len(noised[cut]), dtype=torch.long)
+            with torch.enable_grad():
+                found = self.forward(noised[cut], times[cut], rows, contexts, _Reader())
+                squares = (found.float() - target[cut].to(found.device)).square()
+                error = squares.sum() / target.numel()
+                slopes = _slopes(error, list(named.values()))
+            sums[:] = [a + b for a, b in zip(sums, slopes, strict=True)] if sums else slopes
+            return error.detach()
+
         try:
             for parameter in named.values():
                 parameter.requires_grad_(True)
-            for start in range(0, len(noised), self.batch):
-                cut = slice(start, start + self.batch)
-                rows = torch.zeros(len(noised[cut]), dtype=torch.long)
-                with torch.enable_grad():
-                    found = self.forward(noised[cut], times[cut], rows, contexts, _Reader())
-                    squares = (found.float() - target[cut]).square()
-                    error = squares.sum() / target.numel()
-                    slopes = torch.autograd.grad(
-                        error, list(named.values()), allow_unused=True, materialize_grads=True
-                    )
-                total = total + error.detach().cpu()
-                wide = [slope.float() for slope in slopes]
-                sums = [a + b for a, b in zip(sums, wide, strict=True)] if sums else wide
+            errors = self._in_batches(len(noised), some)
         finally:
             for parameter, before in zip(named.values(), asked, strict=True):
                 parameter.requires_grad_(before)
-        return dict(zip(named, sums, strict=True)) | {"error": total}
+        return dict(zip(named, sums, strict=True)) | {"error": torch.stack(errors).sum().cpu()}
 
     def states(self, texts: Sequence[str]) -> Float[Tensor, "text token width"]:
         """What cross-attention reads of texts, float32, on the CPU."""
@@ -307,6 +330,36 @@ class PipelineDenoiser:
                 for at in range(0, len(ids), batch)
             ]
         return torch.cat(found)
+
+
+def _halvings(network: Any) -> int:
+    """How often a denoiser halves the edge of its latents."""
+    blocks = network.config.get("down_block_types")
+    if blocks is not None:
+        return max(len(blocks) - 1, 0)
+    patch = int(network.config.get("patch_size") or 1)
+    return patch.bit_length() - 1
+
+
+def _slopes(error: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients in float32 that do not vanish where weights are in half precision.
+
+    The error is a mean over many values, so on its way back it falls below float16's smallest
+    number (45 % of SDXL's gradients did). It is made larger by a power of two, which changes no
+    digit, and by less where that overflows.
+    """
+    half = any(weight.dtype == torch.float16 for weight in weights)
+    scale = LARGEST_SCALE if half else 1.0
+    while True:
+        found = torch.autograd.grad(
+            error * scale, weights, allow_unused=True, materialize_grads=True, retain_graph=half
+        )
+        wide = [slope.float() / scale for slope in found]
+        if not half or scale <= 1:
+            return wide
+        if bool(torch.stack([slope.isfinite().all() for slope in wide]).all()):
+            return wide
+        scale /= 16
 
 
 @contextmanager

@@ -47,6 +47,8 @@ class Family:
             work on attention do not support the family.
         masked: context and mask of families whose texts differ in length, to pad them alike.
         channels: number of latent channels that the model predicts.
+        half: the number format of half precision that the family's models can do with; float16
+            where they were trained for it, else bfloat16, because theirs overflow in float16.
     """
 
     name: str
@@ -65,6 +67,19 @@ class Family:
     attention: Literal["cross", "joint", ""] = ""
     masked: tuple[str, str] | None = None
     channels: Callable[[Any], int] = _latents_of_transformer
+    half: Literal["float16", "bfloat16"] = "bfloat16"
+
+
+def half_of(pipeline: str) -> Literal["float16", "bfloat16"]:
+    """The number format in which an accelerator runs a class of pipelines, by the class's name.
+
+    >>> half_of("StableDiffusionPipeline"), half_of("Flux2Pipeline"), half_of("SomethingNew")
+    ('float16', 'bfloat16', 'bfloat16')
+    """
+    for family in FAMILIES:
+        if pipeline in family.pipelines:
+            return family.half
+    return "bfloat16"
 
 
 def family_of(pipe: Any) -> Family:
@@ -121,6 +136,7 @@ _CONTROLLED = ("ControlNet", "ControlNetImg2Img", "ControlNetInpaint")
 FAMILIES = (
     Family(
         name="Stable Diffusion",
+        half="float16",
         pipelines=tuple(f"StableDiffusion{kind}Pipeline" for kind in _VARIANTS + _CONTROLLED),
         attention="cross",
         denoiser="unet",
@@ -132,6 +148,7 @@ FAMILIES = (
     ),
     Family(
         name="Stable Diffusion XL",
+        half="float16",
         pipelines=tuple(f"StableDiffusionXL{kind}Pipeline" for kind in _VARIANTS + _CONTROLLED),
         attention="cross",
         denoiser="unet",
@@ -143,6 +160,7 @@ FAMILIES = (
     ),
     Family(
         name="Stable Diffusion 3",
+        half="float16",
         pipelines=(
             *(f"StableDiffusion3{kind}Pipeline" for kind in _VARIANTS),
             "StableDiffusion3ControlNetPipeline",
@@ -222,6 +240,7 @@ FAMILIES = (
     ),
     Family(
         name="PixArt",
+        half="float16",
         pipelines=("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
         denoiser="transformer",
         sample="hidden_states",
@@ -240,6 +259,7 @@ FAMILIES = (
     ),
     Family(
         name="DiT",
+        half="float16",
         pipelines=("DiTPipeline",),
         denoiser="transformer",
         sample="hidden_states",

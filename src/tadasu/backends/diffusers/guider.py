@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tadasu.backends.diffusers.noise import Level, level
+from tadasu.backends.diffusers.noise import Level, level, numbers
 from tadasu.backends.diffusers.plan import check_strength
 from tadasu.backends.diffusers.rows import stacked
 from tadasu.errors import BadInput, MissingPart, RunFailed
@@ -118,7 +118,12 @@ class _Core:
             if self.index == 0:
                 unknown = torch.full_like(weights, torch.nan)
                 self.state = self.rule.start(
-                    Start(count=self.count, weights=weights, latents=latents, likeness=unknown)
+                    Start(
+                        count=self.count,
+                        weights=weights.to(latents.device),
+                        latents=latents,
+                        likeness=unknown.to(latents.device),
+                    )
                 )
             self._wanted = self.rule.wants(step, self.state, weights) & (weights > 0)
             self.rows.append(int(self._wanted.any(1).sum()))
@@ -147,16 +152,17 @@ class _Core:
         noise_u = at.to_noise(self._canonical(unconditional), latents)
         noise_p = at.to_noise(self._canonical(conditional), latents)
         noise_c = noise_u.expand(len(self.concepts), *noise_u.shape).clone()
+        wanted = self._wanted.to(latents.device)
         for number, output in concepts.items():
             found = at.to_noise(self._canonical(output), latents)
-            mask = self._wanted[number].reshape(-1, *(1,) * (found.ndim - 1))
+            mask = wanted[number].reshape(-1, *(1,) * (found.ndim - 1))
             noise_c[number] = torch.where(mask, found, noise_u)
         predictions = Predictions(
             unconditional=noise_u,
             prompt=noise_p,
             concepts=noise_c,
-            evaluated=self._wanted,
-            weights=self._weights(latents),
+            evaluated=wanted,
+            weights=self._weights(latents).to(latents.device),
             latents=latents,
         )
         guided, self.state = self.rule.step(predictions, step, self.state)
@@ -182,11 +188,12 @@ class _Core:
         return step, at, self._canonical(self.latents)
 
     def _weights(self, latents: Tensor) -> Tensor:
-        weights = torch.tensor(self.strengths, device=latents.device, dtype=torch.float32)
+        weights = torch.tensor(self.strengths, dtype=torch.float32)
         return weights[:, None].repeat(1, len(latents))
 
     def _timestep(self) -> float:
-        return float(self.scheduler.timesteps[min(self.index, len(self.scheduler.timesteps) - 1)])
+        known = numbers(self.scheduler.timesteps)
+        return known[min(self.index, len(known) - 1)]
 
     def _canonical(self, rows: Tensor) -> Tensor:
         rows = rows.float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = Non
     Args:
         ref: a folder with ``model_index.json``, a hub id, or ``world``, the bundled model.
         device: a torch device; None for CUDA where there is one, else the CPU.
-        dtype: of the weights; None for float16 on CUDA and float32 elsewhere.
+        dtype: of the weights; None for float32 on the CPU and on MPS, and elsewhere for the half
+            precision of the family (bfloat16 where float16 overflows).
 
     Raises:
         BadFile: the folder lacks a part, or its content is damaged or something else.
@@ -47,7 +48,7 @@ def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = Non
     else:
         check_hub(ref, "a diffusers pipeline", INDEX)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = dtype or (torch.float16 if where.startswith("cuda") else torch.float32)
+    kind = dtype or default_dtype(ref, where)
     try:
         with _quietly():
             pipe = diffusers.DiffusionPipeline.from_pretrained(ref, dtype=kind)
@@ -64,6 +65,28 @@ def load(ref: str, *, device: str | None = None, dtype: torch.dtype | None = Non
         raise BadInput(f"The device {shown(where)} is not usable here: {error}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def default_dtype(ref: str, device: str) -> torch.dtype:
+    """The number format in which a model is loaded when none is given.
+
+    Args:
+        ref: a model folder or hub id.
+        device: a torch device.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from tadasu.backends.diffusers.families import half_of
+
+    if device.partition(":")[0] in ("cpu", "mps"):
+        return torch.float32
+    named: torch.dtype = torch.bfloat16
+    try:
+        named = getattr(torch, half_of(str(DiffusionPipeline.load_config(ref)["_class_name"])))
+    except (OSError, KeyError):  # loading itself says what is wrong with it
+        return named
+    return named
 
 
 def save(pipe: Any, folder: Path, *, like: str) -> None:
@@ -171,17 +194,51 @@ def system_hash(pipe: Any) -> str:
     return "sha256:" + digest.hexdigest()
 
 
-def state_of(pipe: Any) -> tuple[tuple[int, int], ...]:
-    """Changes when a weight is replaced or written in place; costs milliseconds.
+class Watched:
+    """Notices that weights of a pipeline were replaced or written, without reading them all.
 
-    Weights that were written through ``.data`` do not show.
+    Offloading moves weights between devices at every call; that is not a change. Weights that were
+    written in place through ``.data`` show only where a sample of them is looked at.
     """
-    return tuple(
-        (tensor.data_ptr(), tensor._version)
-        for _, part in sorted(pipe.components.items())
-        if hasattr(part, "parameters")
-        for tensor in (*part.parameters(), *part.buffers())
-    )
+
+    def __init__(self) -> None:
+        self._places: object = None
+        self._known: object = None
+        self._version = 0
+
+    def version(self, pipe: Any) -> int:
+        """A number that grows whenever weights are others than before; costs milliseconds."""
+        modules = [part for _, part in sorted(pipe.components.items()) if hasattr(part, "buffers")]
+        weights = [weight for part in modules for weight in part.parameters()]
+        others = [buffer for part in modules for buffer in part.buffers()]
+        places = tuple((each.data_ptr(), each._version) for each in (*weights, *others))
+        if places == self._places:
+            return self._version
+        # A moved weight is the same object with the same numbers; a buffer is a new object.
+        objects = tuple((id(each), each._version) for each in weights)
+        known = objects, _sample((*weights, *others))
+        self._version += known != self._known
+        self._places, self._known = places, known
+        return self._version
+
+
+def _sample(tensors: Sequence[torch.Tensor], each: int = 16) -> str:
+    """A hash over a few numbers of every tensor, wherever it lies; one copy for each device."""
+    import torch
+
+    found: dict[torch.device, list[torch.Tensor]] = {}
+    order = []
+    for tensor in tensors:
+        if tensor.device.type != "meta" and tensor.numel():
+            flat = tensor.detach().reshape(-1)
+            order.append((tensor.device, len(found.setdefault(tensor.device, []))))
+            few = flat[:: max(1, len(flat) // each)][:each].to(torch.float32)
+            found[tensor.device].append(torch.nn.functional.pad(few, (0, each - len(few))))
+    rows = {device: torch.stack(parts).cpu() for device, parts in found.items()}
+    digest = hashlib.sha256()
+    for device, row in order:
+        digest.update(rows[device][row].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _plain(config: Any) -> str:

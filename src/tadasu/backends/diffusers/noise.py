@@ -21,12 +21,15 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from tadasu.errors import BadInput, shown
 
 #: At pure noise every ε-prediction equals x_t and differences carry no information; below this
 #: gain they are measured at this gain instead, which leaves linear guidance exact.
 _SMALLEST_GAIN = 1e-2
+#: Tables of schedulers as plain numbers, each with the version of the tensor that was read.
+_read: Any = WeakIdKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,19 @@ class Level:
         return difference / self.gain
 
 
+def numbers(table: Tensor) -> list[float]:
+    """A scheduler's table as plain numbers.
+
+    It is copied from the device once, and again when it was written to, so that no step waits for
+    the device.
+    """
+    known: tuple[int, list[float]] | None = _read.get(table)
+    if known is None or known[0] != table._version:
+        known = table._version, [float(value) for value in table.tolist()]
+        _read[table] = known
+    return known[1]
+
+
 def is_flow(scheduler: Any) -> bool:
     """Whether x_t lies on the straight line between image and noise."""
     kind = getattr(scheduler.config, "prediction_type", None)
@@ -85,14 +101,14 @@ def level(scheduler: Any, index: int, timestep: float, sign: float = 1.0) -> Lev
         at = scheduler.step_index
         if at is None:
             at = (scheduler.begin_index or 0) + index
-        sigma = float(sigmas[min(int(at), len(sigmas) - 1)])
+        sigma = numbers(sigmas)[min(int(at), len(sigmas) - 1)]
         if is_flow(scheduler):
             return _prediction("flow_prediction", 1 - sigma, sigma, sign)
         signal = 1 / math.sqrt(1 + sigma**2)
         noise = sigma * signal
     elif hasattr(scheduler, "alphas_cumprod"):
         last = len(scheduler.alphas_cumprod) - 1
-        retained = float(scheduler.alphas_cumprod[min(max(round(timestep), 0), last)])
+        retained = numbers(scheduler.alphas_cumprod)[min(max(round(timestep), 0), last)]
         signal, noise = math.sqrt(retained), math.sqrt(1 - retained)
     else:
         raise BadInput(

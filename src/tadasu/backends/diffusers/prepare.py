@@ -32,7 +32,8 @@ class Active:
     Attributes:
         layer: what was attached.
         texts: per prompt the texts to condition on, each with its strength.
-        weights: strength per concept and image.
+        weights: strength per concept and image, on the CPU: they decide which rows there are.
+        placed: the same on the denoiser's device, from the first step on.
         own: per image the text of each of its concepts.
         encoded: texts as conditioning.
         state: the rule's state.
@@ -47,6 +48,7 @@ class Active:
     weights: Tensor
     own: list[tuple[str, ...]]
     encoded: Encoded
+    placed: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     state: Any = None
     rows: list[int] = field(default_factory=list)
     rewritten: dict[int, Rewritten] = field(default_factory=dict)
@@ -175,6 +177,7 @@ def narrow(active: Active, found: Tensor) -> Tensor:
         The likeness of what is kept.
     """
     count, (concepts, images) = active.layer.rule.nearest_only, found.shape
+    found = found.cpu()
     if not 0 < count < concepts or bool(found.isnan()[active.weights > 0].any()):
         return found
     order = torch.where(active.weights > 0, found, -torch.inf).argsort(dim=0, descending=True)

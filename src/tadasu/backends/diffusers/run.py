@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from tadasu.backends.diffusers.attach_attention import cross_attention, joint_attention
+from tadasu.backends.diffusers.autoencoder import decoded
 from tadasu.backends.diffusers.context.moved import Mover, Moves
 from tadasu.backends.diffusers.families import family_of
-from tadasu.backends.diffusers.noise import Level, level
+from tadasu.backends.diffusers.noise import Level, level, numbers
 from tadasu.backends.diffusers.parts import Plain, by_name, caches_of, denoiser_of, unwrapped
 from tadasu.backends.diffusers.plan import Layer
 from tadasu.backends.diffusers.prepare import (
@@ -92,6 +93,8 @@ class Run:
         self._place: int | None = None
         self._caches: list[Any] = []
         self._images = 0
+        self._offset: int | None = None
+        self._looks: list[tuple[str, int, Tensor]] = []
         self.moves: Moves | None = None
 
     def begin(self) -> None:
@@ -130,6 +133,7 @@ class Run:
         self._mover.check()
         if not self._layers and not self._mover.chains:
             return
+        self._check_finite()
         names = [layer.rule.name for layer in self._layers] or ["the edit"]
         if denoiser_of(self._pipe) is not self._denoiser:
             raise RunFailed(
@@ -218,7 +222,7 @@ class Run:
         if all(active.idle or active.rewritten for active in self._active):
             for active in self._active:
                 if active.rewritten:
-                    self._check_output(output, active, asked.step.index, asked.step.count)
+                    self._look(active, asked.step.index, stacked(first_of(output)))
             return output
         answer = stacked(first_of(output))
         first, second, extra = answer.tensor_split((self._images, 2 * self._images))
@@ -272,7 +276,7 @@ class Run:
             contexts = self._mover.rows("context", given)
             with cross_attention(denoiser, rule, images, contexts, weights):
                 output = inner(arguments)
-            self._check_output(output, active, len(self._rows) - 1, self._count())
+            self._look(active, len(self._rows) - 1, stacked(first_of(output)))
             return output
         kept = {context, *(self._family.masked or ())}
         rows = tuple(
@@ -288,7 +292,7 @@ class Run:
             tokens = sample[0, 0].numel() // denoiser.config.patch_size**2
         with joint_attention(denoiser, rule, images, len(sample), tokens, weights):
             output = self._call_inner(inner, arguments, rows)
-        self._check_output(output, active, len(self._rows) - 1, self._count())
+        self._look(active, len(self._rows) - 1, stacked(first_of(output)))
         return with_first(output, stacked(first_of(output))[: len(sample)])
 
     def _call_inner(self, inner: Inner, arguments: dict[str, Any], rows: tuple[Row, ...]) -> Any:
@@ -366,8 +370,7 @@ class Run:
         return image + self._images * second
 
     def _step(self, arguments: Mapping[str, Any], scale: float) -> tuple[Step, Level]:
-        timestep = arguments.get("timestep", 0)
-        number = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
+        number = self._timestep(arguments.get("timestep", 0))
         at = level(self._pipe.scheduler, self._index, number, self._family.sign)
         step = Step(
             index=self._index,
@@ -377,6 +380,20 @@ class Run:
             noise=at.noise,
         )
         return step, at
+
+    def _timestep(self, given: Any) -> float:
+        """The step's timestep; read from the device once a run, then counted on."""
+        table = getattr(self._pipe.scheduler, "timesteps", None)
+        if not isinstance(given, Tensor) or not isinstance(table, Tensor):
+            return float(given if not isinstance(given, Tensor) else given.flatten()[0])
+        known = numbers(table)
+        if self._offset is not None and self._offset + self._index < len(known):
+            return known[self._offset + self._index]
+        value = float(given.flatten()[0])
+        first = len(known) - self._count()
+        if self._index == 0 and 0 <= first < len(known) and known[first] == value:
+            self._offset = first
+        return value
 
     def _count(self) -> int:
         """Number of steps of this run."""
@@ -391,14 +408,14 @@ class Run:
         own = [self._row(image, conditional=True) for image in range(self._images)]
         prompts = [contexts[row] for row in own] if len(contexts) else []
         for active in self._active:
-            active.weights = active.weights.to(latents.device)
             found = likeness(self._family, active, prompts)
             found = narrow(active, found)
+            active.placed = active.weights.to(latents.device)
             start = Start(
                 count=count,
-                weights=active.weights,
+                weights=active.placed,
                 latents=latents,
-                likeness=found,
+                likeness=found.to(latents.device),
                 decode=self._decode if latents.ndim == 4 else None,
             )
             active.state = active.layer.rule.start(start)
@@ -406,11 +423,7 @@ class Run:
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Clean latents as pictures in [0, 1], differentiable."""
-        vae = self._pipe.vae
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-        own = (latents / vae.config.scaling_factor + shift).to(vae.dtype)
-        pictures: Tensor = vae.decode(own, return_dict=False)[0].float()
-        return (pictures / 2 + 0.5).clamp(0, 1)
+        return decoded(self._pipe.vae, latents)
 
     def _mask(self, active: Active, step: Step) -> Tensor:
         rule = active.layer.rule
@@ -446,46 +459,53 @@ class Run:
                 unconditional=noise_u,
                 prompt=prompt,
                 concepts=concepts,
-                evaluated=wanted,
-                weights=active.weights,
+                evaluated=wanted.to(latents.device),
+                weights=active.placed,
                 latents=latents,
             )
             guided, active.state = active.layer.rule.step(predictions, step, active.state)
-            self._check(guided, predictions, active, step)
+            self._look(active, step.index, noise_u, noise_p, concepts, result=guided)
             prompt = noise_u + (guided - noise_u) / scale
         wanted_u = (scale * noise_p - guided) / (scale - 1)
         return self._moved(unconditional, at.to_output(wanted_u - noise_u))
 
     def _moved(self, rows: Tensor, difference: Tensor) -> Tensor:
         """Unconditional rows with a difference added, for the images that some rule concerns."""
-        concerned = torch.zeros(self._images, dtype=torch.bool, device=rows.device)
+        concerned = torch.zeros(self._images, dtype=torch.bool)
         for active in self._active:
             concerned |= active.layer.rule.needs == "nothing" or active.weights.any(0)
         moved = rows.clone()
         view = moved.transpose(1, 2) if self._family.tokens else moved
         view = view[:, : difference.shape[1]]
-        view[concerned] = (view.float() + difference).to(rows.dtype)[concerned]
+        for image in concerned.nonzero().flatten().tolist():
+            view[image] = (view[image].float() + difference[image]).to(rows.dtype)
         return moved
 
-    @staticmethod
-    def _check_output(output: Any, active: Active, index: int, count: int) -> None:
-        """The same for rules that work inside the denoiser's own rows."""
-        if not torch.isfinite(stacked(first_of(output))).all():
-            raise RunFailed(
-                f"Rule {active.layer.rule.name}, step {index + 1} of {count}: the denoiser's "
-                "predictions are not finite, so the image is withheld. In float16, try bfloat16 "
-                "or float32."
-            )
+    def _look(
+        self, active: Active, index: int, *given: Tensor, result: Tensor | None = None
+    ) -> None:
+        """Note whether a step's predictions are finite, without waiting for the device."""
+        finite = torch.stack([torch.isfinite(tensor).all() for tensor in given]).all()
+        after = finite if result is None else torch.isfinite(result).all()
+        self._looks.append((active.layer.rule.name, index, torch.stack([finite, after])))
+        if index + 1 >= self._count() and active is self._active[-1]:
+            self._check_finite()  # before anything is made of the latents
 
-    @staticmethod
-    def _check(guided: Tensor, predictions: Predictions, active: Active, step: Step) -> None:
-        """Stop with step and rule named when something is not finite."""
-        if torch.isfinite(guided).all():
+    def _check_finite(self) -> None:
+        """Withhold the pictures of a run with a step that was not finite; name rule and step.
+
+        Raises:
+            RunFailed: predictions, or what a rule made of them, were not finite.
+        """
+        if not self._looks:
             return
-        given = (predictions.unconditional, predictions.prompt, predictions.concepts)
-        finite = all(bool(torch.isfinite(tensor).all()) for tensor in given)
-        culprit = "the rule's result is" if finite else "the denoiser's predictions are"
-        raise RunFailed(
-            f"Rule {active.layer.rule.name}, step {step.index + 1} of {step.count}: {culprit} not "
-            "finite, so the image is withheld. In float16, try bfloat16 or float32."
-        )
+        noted, self._looks = self._looks, []
+        looks = torch.stack([flags for _, _, flags in noted]).tolist()
+        for (name, index, _), (given, result) in zip(noted, looks, strict=True):
+            if given and result:
+                continue
+            culprit = "the rule's result is" if given else "the denoiser's predictions are"
+            raise RunFailed(
+                f"Rule {name}, step {index + 1} of {self._count()}: {culprit} not finite, so the "
+                "image is withheld. In float16, try bfloat16 or float32."
+            )

@@ -25,6 +25,12 @@ from tadasu.errors import BadInput, RunFailed
 Objective = Callable[[Float[Tensor, "batch length width"]], Float[Tensor, " batch"]]
 
 
+#: Offers after which a search looks whether its losses are still numbers.
+PATIENCE = 64
+#: What a loss is multiplied by before its gradient is taken; a power of two changes no digit.
+SCALE = 2.0**12
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """What a search found.
@@ -41,31 +47,46 @@ class Found:
 
 
 class Best:
-    """Keeps, for each prompt, the tokens with the smallest loss so far."""
+    """Keeps, for each prompt, the tokens with the smallest loss so far.
+
+    It waits for the device only every `PATIENCE` offers, to see whether losses are numbers.
+    """
 
     def __init__(self) -> None:
         self._tokens: Tensor | None = None
         self._loss: Tensor | None = None
+        self._finite: Tensor | None = None
         self._steps = 0
 
     def offer(self, tokens: Int[Tensor, "batch length"], loss: Float[Tensor, " batch"]) -> None:
         """Take what is better.
 
         Raises:
-            RunFailed: a loss is not finite.
+            RunFailed: a loss was not finite.
         """
-        loss = loss.detach()
-        if not bool(torch.isfinite(loss).all()):
-            raise RunFailed("The attack's objective is not finite; nothing it found can be used.")
+        loss, finite = loss.detach(), torch.isfinite(loss.detach()).all()
+        self._finite = finite if self._finite is None else self._finite & finite
         self._steps += 1
+        if self._steps % PATIENCE == 0:
+            self._check()
         if self._tokens is None or self._loss is None:
             self._tokens, self._loss = tokens.clone(), loss.clone()
             return
         better = loss < self._loss
-        self._tokens[better], self._loss[better] = tokens[better], loss[better]
+        self._tokens = torch.where(better[:, None], tokens, self._tokens)
+        self._loss = torch.where(better, loss, self._loss)
+
+    def _check(self) -> None:
+        if self._finite is None or not bool(self._finite):
+            raise RunFailed("The attack's objective is not finite; nothing it found can be used.")
 
     def found(self) -> Found:
-        """What was best."""
+        """What was best.
+
+        Raises:
+            RunFailed: a loss was not finite.
+        """
+        self._check()
         assert self._tokens is not None
         assert self._loss is not None
         return Found(tokens=self._tokens, loss=self._loss, steps=self._steps)
@@ -101,7 +122,7 @@ def projected(
         hard = table.detach()[tokens].requires_grad_()
         loss = objective(hard)
         best.offer(tokens, loss)
-        (free.grad,) = torch.autograd.grad(loss.sum(), hard)
+        free.grad = slope(loss, hard)
         optimiser.step()
     tokens = choices[_nearest(free, pool)]
     with torch.no_grad():
@@ -137,7 +158,7 @@ def simplex(
         best.offer(start, objective(table.detach()[start]))
     for step in range(steps):
         shares = shares.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(shares @ pool).sum(), shares)
+        gradient = slope(objective(shares @ pool), shares)
         gradient = gradient - gradient.mean(-1, keepdim=True)
         length = gradient.norm(dim=-1, keepdim=True).clamp(min=1e-30)
         pace = rate * (1 - step / steps)  # shorter and shorter, so that places come to rest
@@ -146,6 +167,16 @@ def simplex(
         with torch.no_grad():
             best.offer(tokens, objective(table.detach()[tokens]))
     return best.found()
+
+
+def slope(loss: Float[Tensor, " batch"], by: Tensor) -> Tensor:
+    """The gradient of a sum of losses, through a network in half precision as well.
+
+    A loss is a mean over many predicted values, so on its way back its gradient falls below the
+    smallest number of float16. It is made large first and small again at the end, in float32.
+    """
+    (gradient,) = torch.autograd.grad(loss.float().sum() * SCALE, by)
+    return gradient.float() / SCALE
 
 
 def onto_simplex(rows: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
@@ -186,10 +217,18 @@ def evolved(
         mutation: probability that one token of a child is drawn anew.
         seed: makes the search repeatable.
     """
+    # Chance is drawn on the CPU, so that a seed means the same search on every device.
     chance, choices = torch.Generator().manual_seed(seed), _choices(allowed)
+    device = choices.device
+
+    def below(limit: int, *shape: int, least: int = 0) -> Tensor:
+        return torch.randint(least, limit, shape, generator=chance).to(device)
+
+    def likely(share: float, *shape: int) -> Tensor:
+        return (torch.rand(shape, generator=chance) < share).to(device)
 
     def drawn(*shape: int) -> Tensor:
-        return choices[torch.randint(len(choices), shape, generator=chance)]
+        return choices[below(len(choices), *shape)]
 
     alive = drawn(population, length)
     losses, half = loss_of(alive), population // 2
@@ -197,19 +236,20 @@ def evolved(
         order = losses.argsort()
         alive, losses = alive[order], losses[order]
         count = population - half
-        mother = alive[torch.randint(half, (count,), generator=chance)]
-        father = alive[torch.randint(half, (count,), generator=chance)]
-        cut = torch.randint(1, length, (count, 1), generator=chance) if length > 1 else 1
-        crossed = torch.rand(count, 1, generator=chance) < crossover
-        child = torch.where(crossed & (torch.arange(length) >= cut), father, mother)
-        place = torch.randint(length, (count,), generator=chance)
-        changed = torch.rand(count, generator=chance) < mutation
-        child[changed, place[changed]] = drawn(count)[changed]
+        mother = alive[below(half, count)]
+        father = alive[below(half, count)]
+        cut = below(length, count, 1, least=1) if length > 1 else 1
+        crossed = likely(crossover, count, 1)
+        places = torch.arange(length, device=device)
+        child = torch.where(crossed & (places >= cut), father, mother)
+        place = below(length, count, 1)
+        changed = likely(mutation, count, 1) & (places == place)
+        child = torch.where(changed, drawn(count)[:, None], child)
         alive = torch.cat([alive[:half], child])
         losses = torch.cat([losses[:half], loss_of(child)])
     best = Best()
     winner = losses.argmin()
-    best.offer(alive[winner][None], losses[winner][None])
+    best.offer(alive.index_select(0, winner[None]), losses.index_select(0, winner[None]))
     found = best.found()
     return Found(tokens=found.tokens, loss=found.loss, steps=generations + 1)
 
@@ -225,7 +265,7 @@ def random_start(
         )
         for i in range(batch)
     ]
-    return choices[torch.stack(rows)]
+    return choices[torch.stack(rows).to(choices.device)]
 
 
 def _choices(allowed: Bool[Tensor, " token"]) -> Int[Tensor, " choice"]:

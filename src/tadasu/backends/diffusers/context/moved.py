@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from tadasu.backends.diffusers.context.layer import inserted
-from tadasu.editing.context_map import ContextMap
 from tadasu.editing.layer_map import LayerMap
 from tadasu.errors import RunFailed
 
@@ -137,7 +136,7 @@ class Mover:
         # A pooled site arrives as (batch, width); a map wants (batch, tokens, width).
         rows = given if given.ndim == 3 else given[:, None]
         for edit in chain:
-            rows = _on_device(edit, rows)
+            rows = edit.apply(rows).to(rows.device)
         result: Tensor = rows.reshape(given.shape)
         self._last[site] = given, result
         return result
@@ -195,10 +194,3 @@ def _read(arguments: Mapping[str, Any], place: str) -> Any:
 def _written(arguments: Mapping[str, Any], place: str, value: Tensor) -> dict[str, Any]:
     name, _, inner = place.partition(".")
     return {**arguments, name: _written(arguments[name], inner, value) if inner else value}
-
-
-def _on_device(edit: Movable, rows: Tensor) -> Tensor:
-    """Some accelerators have no float64, so a map is applied where its factors are exact."""
-    if isinstance(edit, ContextMap) and rows.device.type not in ("cpu", "cuda"):
-        return edit.apply(rows.cpu()).to(rows.device)
-    return edit.apply(rows).to(rows.device)
