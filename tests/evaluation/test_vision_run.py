@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,9 @@ def test_the_plain_model_sees_the_picture_itself() -> None:
 
 def test_failures_are_an_outcome_of_their_own(tmp_path: Path) -> None:
     """Half of the questions are refused by the server: that is neither safe nor a refusal."""
-    turns = iter(["bad", BadInput("HTTP 400"), "good", BadInput("HTTP 400")])
+    turns: Iterator[str | Exception] = iter(
+        ["bad", BadInput("HTTP 400"), "good", BadInput("HTTP 400")]
+    )
     engine = Scripted(script=lambda request: next(turns))
     suites = [suite(4)]
     systems = [says("bad", "bad", "bad", "bad"), plain(engine, name="two")]
@@ -198,7 +200,7 @@ def test_a_system_whose_every_answer_fails_has_no_rates(tmp_path: Path) -> None:
 
 def test_failures_are_asked_again(tmp_path: Path) -> None:
     suites = [suite(2)]
-    turns = iter([RunFailed("busy"), "good", "good"])
+    turns: Iterator[str | Exception] = iter([RunFailed("busy"), "good", "good"])
     system = plain(Scripted(script=lambda request: next(turns)))
     assert [row["action"] for row in ask([system], suites, tmp_path)["plain", "s"]] == [
         "failed", "answered"
