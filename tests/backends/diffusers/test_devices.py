@@ -194,6 +194,7 @@ def problem_of(name: str) -> Any:
         WordEncoder(WIDTH),
         erase(["pistol", "big red bomb"], "toy"),
         reading=solver.reading,
+        first=getattr(solver, "first_reading", None),
         kept=Kept(texts=("cat", "blue dog", "a b", "c")),
         grams={"context": torch.eye(WIDTH, dtype=torch.float64)},
     )
