@@ -225,15 +225,29 @@ def test_pictures_are_refused_where_none_could_pass(say: Say, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_an_erased_name_passes_in_pictures_and_an_empty_edit_fails(tmp_path: Path) -> None:
+def test_pictures_tell_an_edit_that_erases_from_one_that_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The documented erase, judged on prompts that it was not solved for."""
     file = tmp_path / "gone.safetensors"
-    assert (
-        run(["edit", "erase", "pistol", "bomb", "--preserve", "water pistol", "--out", str(file)])
-        == 0
-    )
-    assert run(["edit", "check", str(file), "--residual", "1", "--pictures", "24"]) == 0
+    erase = ["edit", "erase", "pistol", "--preserve", "cat face", "--out", str(file)]
+    assert run(erase) == 0
+    capsys.readouterr()
+
+    def seen() -> dict[str, Any]:
+        words = ["edit", "check", str(file), "--residual", "1", "--pictures", "12", "--json"]
+        code = run(words)
+        document: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert code == int(bool(document["short"]))
+        found: dict[str, Any] = document["pictures"]["changed pistol"]
+        return found
+
+    erased = seen()
+    assert erased["before"]["n"] == erased["after"]["n"] >= 12
+    assert erased["after"]["count"] < erased["before"]["count"] / 2
     edit = artefact.load(file)
     weak = {site: part.strength(0.01) for site, part in edit.plain_maps().items()}
     artefact.save(replace(edit, maps=weak), file)
-    assert run(["edit", "check", str(file), "--residual", "1", "--pictures", "12"]) == 1
+    kept = seen()
+    assert not kept["passed"]
+    assert kept["after"]["count"] > erased["after"]["count"]
